@@ -1,0 +1,58 @@
+/* context.h - OpenSSL contexts as every listener and every client of ours uses them: TLS 1.3 only, tickets and
+ * session cache off (resumption would skip the revocation check), ALPN, strict chain verification.
+ *
+ * Ownership: new/free; a context in use by connections lives until the last of them is gone.
+ * Threads:   tls_server_accept from any; reload swaps the context for new connections only.
+ * Errors:    ERR_FATAL: files missing, unreadable, key does not match; the text names the file.
+ * Security:  private keys are read once, must not be readable by others (0600 or 0400, or 0640 root:group). */
+#ifndef TLS_CONTEXT_H
+#define TLS_CONTEXT_H
+
+#include <openssl/ssl.h>
+
+#include "tls/identity.h"
+#include "tls/registry.h"
+
+struct tls_server;
+
+struct tls_server_options {
+	const char *cert_file; /* PEM: leaf, then intermediates */
+	const char *key_file;
+	const char *ca_file;   /* PEM: trust anchors (and issuing CAs) for client certificates */
+	const char *trust_domain;
+	bool client_cert;      /* request one; a peer without is let through with role none */
+	bool http2;            /* offer h2 before http/1.1 */
+	unsigned roles;        /* ROLE_BIT mask of roles let in at all; others: handshake alert */
+	const struct registry *registry; /* checked in the handshake too; NULL: not */
+	const struct clock *clock;
+};
+
+MUST_CHECK int tls_server_new(const struct tls_server_options *o, struct tls_server **ret, struct err *e);
+void tls_server_free(struct tls_server *s);
+
+/* Reads the files again; on failure the old context stays and the error says why. */
+MUST_CHECK int tls_server_reload(struct tls_server *s, struct err *e);
+
+/* A new SSL for an accepted socket, NULL when out of memory. The verdict on the client's certificate is made
+ * in the verify callback: chain, validity, profile, registry; each refusal sends its alert (bad_certificate,
+ * unknown_ca, certificate_expired, certificate_revoked, …). */
+MUST_CHECK SSL *tls_server_accept(struct tls_server *s);
+
+/* After the handshake: the peer's identity, role none without a certificate. */
+const struct identity *tls_peer(const SSL *ssl);
+
+/* After a failed handshake: a name from a fixed set for metrics ("unknown_ca", "expired", "revoked",
+ * "profile", "protocol", "reset", "timeout"), and for logs the broken rule. */
+const char *tls_failure(const SSL *ssl, const char **ret_rule);
+
+/* When the server's own leaf and the issuing CA end; for health and metrics. */
+struct wall tls_server_not_after(const struct tls_server *s);
+
+/* Client side: an SSL_CTX that trusts ca_file only, sends cert_file, TLS 1.3. cert_file may be NULL. */
+MUST_CHECK int tls_client_context(const char *cert_file, const char *key_file, const char *ca_file, SSL_CTX **ret,
+	struct err *e);
+
+/* The OpenSSL error queue as text, oldest first; empties it. Returns -1 with kind. */
+int err_openssl(struct err *e, enum err_kind kind, const char *what);
+
+#endif

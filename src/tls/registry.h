@@ -1,0 +1,46 @@
+/* registry.h - the certificates that are allowed in, in memory: issuer and serial lead to a row or to nothing.
+ *
+ * The main server fills it from its store, a proxy from the main server's feed (and its copy on disk). A
+ * certificate that chains to our CA but has no row is refused: it was never registered.
+ *
+ * Threads: registry_check from any thread, without a lock on the hot path; registry_apply from one at a time.
+ * Cost:    a check is one hash look-up; connections re-check at every request, so a revocation takes effect at
+ *          once on open connections too. */
+#ifndef TLS_REGISTRY_H
+#define TLS_REGISTRY_H
+
+#include "tls/identity.h"
+
+struct registry;
+
+enum registry_status { REGISTRY_ACTIVE, REGISTRY_REVOKED, REGISTRY_SUSPENDED, REGISTRY_UNKNOWN };
+
+struct registry_row {
+	uint8_t serial[IDENTITY_SERIAL_BYTES];
+	unsigned serial_bytes;
+	uint8_t issuer_key_id[IDENTITY_KEY_ID_BYTES];
+	enum registry_status status;
+	enum role role;
+	struct str name, domain;
+	struct wall not_after;
+	int64_t change; /* the store's change number */
+};
+
+MUST_CHECK int registry_new(struct registry **ret, struct err *e);
+void registry_free(struct registry *r);
+
+/* Adds or replaces rows; all become visible at once. */
+MUST_CHECK int registry_apply(struct registry *r, const struct registry_row *rows, size_t count, struct err *e);
+
+/* The status of this certificate; name, domain and role of the row must agree with the certificate's, else
+ * REGISTRY_UNKNOWN. */
+enum registry_status registry_check(const struct registry *r, const struct identity *id);
+
+/* Rises with every apply: an unchanged generation means that an earlier check still holds. */
+uint64_t registry_generation(const struct registry *r);
+
+/* Highest change number applied; where the feed goes on. */
+int64_t registry_change(const struct registry *r);
+size_t registry_count(const struct registry *r);
+
+#endif
