@@ -6,6 +6,7 @@
 #ifndef LOOP_LOOP_H
 #define LOOP_LOOP_H
 
+#include <stdbool.h>
 #include <uv.h>
 
 #include "base/clock.h"
@@ -17,7 +18,8 @@ struct loop;
 /* `name` at most 15 characters. */
 MUST_CHECK int loop_start(const char *name, struct loop **ret, struct err *e);
 
-/* Runs what is in the inbox, closes what is still open, ends the thread. Takes NULL. */
+/* Runs what is in the inbox, closes what is still open, ends the thread. Nobody may push to the inbox once this
+ * was called, except what runs on the loop. Takes NULL. */
 void loop_stop(struct loop *l);
 
 uv_loop_t *loop_uv(struct loop *l);
@@ -26,14 +28,19 @@ struct inbox *loop_inbox(struct loop *l);
 /* Runs fn(arg) on the loop's thread soon; allocates; ERR_RETRY when out of memory. */
 MUST_CHECK int loop_run(struct loop *l, void (*fn)(void *arg), void *arg, struct err *e);
 
-/* The same, and waits until it has run. Not from the loop itself. */
+/* The same, and waits until it has run; needs no memory. Not from the loop itself. */
 void loop_call(struct loop *l, void (*fn)(void *arg), void *arg);
 
-/* Monotonic time cached once per turn of the loop; on its thread only. */
+/* Whether the caller runs on the loop's thread. */
+bool loop_is_current(const struct loop *l);
+
+/* Monotonic time (clock_system), read once per turn of the loop; on its thread only. */
 struct mono loop_now(struct loop *l);
 
 /* A pool for work that may block (database reads, signing): `work` runs on a pool thread, then `done` on the
- * loop that asked. Bounded; LOOP_WORK_FULL when there is no room. */
+ * loop that asked, where it may free the struct work. At most `limit` pieces are outstanding, waiting or
+ * running; past it work_submit returns LOOP_WORK_FULL and nothing runs. The loop must outlive its pieces:
+ * stop pools before loops. work_pool_stop finishes what was submitted. */
 struct work_pool;
 struct work {
 	struct task task;
