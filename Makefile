@@ -1,0 +1,67 @@
+# The front door. Meson does the work; each target below is one line about what it is for.
+#
+#   make run      from nothing to a first stored message, and it keeps running
+#   make test     every test there is, with a count at the end
+#
+# Python and Meson are Debian's own: another python3 earlier in PATH lacks the packages that scripts/deps installs.
+PYTHON   ?= /usr/bin/python3
+MESON    ?= /usr/bin/meson
+NINJA    ?= ninja
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+ONCE     ?=
+FUZZ_SECONDS ?= 60
+
+RELEASE = -Dbuildtype=release -Ddebug=true -Dhardened=true -Db_pie=true
+export PYTHON MESON NINJA ONCE
+
+.PHONY: help run build test check bench fuzz torture install deps clean
+.DEFAULT_GOAL := help
+
+help: ## this overview
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
+	@echo
+	@echo "  ONCE=1 ends 'make run' after its first message; SEALPOST_DATA says where it keeps its data (build/run)."
+	@echo "  FUZZ_SECONDS=$(FUZZ_SECONDS) for each target of 'make fuzz'; PREFIX=$(PREFIX) and DESTDIR for 'make install'."
+
+run: ## install what is missing, build, start every role, send a first message and read it back
+	@scripts/deps run
+	@$(MAKE) --no-print-directory build
+	@scripts/run-demo
+
+build: build/build.ninja ## build/sealpost: release, hardened
+	@$(NINJA) -C build
+
+build/build.ninja:
+	@scripts/deps --missing build
+	@$(MESON) setup build $(RELEASE) --prefix $(PREFIX)
+
+test: ## every tier under sanitizers: unit, conformance, corpora, system, sampled torture
+	@scripts/deps test
+	@$(PYTHON) scripts/run-tests
+
+check: ## formatting, static analysis, layering, banned functions, every supported build
+	@scripts/deps check
+	@$(PYTHON) scripts/run-checks
+
+bench: ## measure throughput, latency and memory, against a bare TLS responder and Redis
+	@scripts/deps bench
+	@$(MAKE) --no-print-directory build
+	@scripts/run-bench
+
+fuzz: ## run each fuzz target for FUZZ_SECONDS, starting from its corpus
+	@scripts/deps fuzz
+	@scripts/run-fuzz $(FUZZ_SECONDS)
+
+torture: ## every fault at every place, 300 kills; takes about an hour
+	@scripts/deps test
+	@$(PYTHON) scripts/run-tests --torture
+
+install: build ## into PREFIX
+	@$(MESON) install -C build --no-rebuild $(if $(DESTDIR),--destdir $(DESTDIR))
+
+deps: ## install everything that any target needs
+	@scripts/deps build run test check bench fuzz
+
+clean: ## remove what was built, and the demo's data with it
+	@rm -rf build build-* .cache
