@@ -1,8 +1,10 @@
 /* json.h - jansson, used strictly, and a small writer for answers.
  *
- * Reading: duplicates, invalid UTF-8, NUL in strings (unless asked for), trailing text and deep nesting are refused; errors say where
- * ("line 1 column 17: …") and never quote the input.
- * Writing: straight into a buf, no tree: json_out keeps track of commas.
+ * Reading: duplicates, invalid UTF-8, NUL in strings, trailing text, numbers out of range and more than 32
+ *          levels are refused, and so is a document that is neither an object nor an array. Errors say where
+ *          ("line 1 column 17: …") and never quote the input.
+ * Writing: straight into a buf, no tree: json_out keeps track of commas. What is written can be shown on a
+ *          terminal: control characters are escaped, C1 and DEL too.
  * Threads: none of its own. Call json_init once at start (seeds jansson's hash). */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
@@ -42,7 +44,7 @@ void json_open_array(struct json_out *w, const char *key);
 void json_close_array(struct json_out *w);
 void json_put_str(struct json_out *w, const char *key, struct str value);
 void json_put_int(struct json_out *w, const char *key, int64_t value);
-void json_put_double(struct json_out *w, const char *key, double value);
+void json_put_double(struct json_out *w, const char *key, double value); /* null unless finite */
 void json_put_bool(struct json_out *w, const char *key, bool value);
 void json_put_null(struct json_out *w, const char *key);
 void json_put_time(struct json_out *w, const char *key, struct wall t);  /* RFC 3339 */
