@@ -11,6 +11,7 @@
 #include <openssl/ssl.h>
 
 #include "tls/identity.h"
+#include "tls/openssl.h"
 #include "tls/registry.h"
 
 struct tls_server;
@@ -23,8 +24,8 @@ struct tls_server_options {
 	bool client_cert;      /* request one; a peer without is let through with role none */
 	bool http2;            /* offer h2 before http/1.1 */
 	unsigned roles;        /* ROLE_BIT mask of roles let in at all; others: handshake alert */
-	const struct registry *registry; /* checked in the handshake too; NULL: not */
-	const struct clock *clock;
+	const struct registry *registry; /* checked in the handshake too; NULL: not; outlives every connection */
+	const struct clock *clock;       /* outlives every connection */
 };
 
 MUST_CHECK int tls_server_new(const struct tls_server_options *o, struct tls_server **ret, struct err *e);
@@ -33,26 +34,26 @@ void tls_server_free(struct tls_server *s);
 /* Reads the files again; on failure the old context stays and the error says why. */
 MUST_CHECK int tls_server_reload(struct tls_server *s, struct err *e);
 
-/* A new SSL for an accepted socket, NULL when out of memory. The verdict on the client's certificate is made
- * in the verify callback: chain, validity, profile, registry; each refusal sends its alert (bad_certificate,
- * unknown_ca, certificate_expired, certificate_revoked, …). */
+/* A new SSL in accept state for an accepted socket, NULL when out of memory. The verdict on the client's
+ * certificate is made in the handshake (verify.h) and each refusal sends its alert. A TLS 1.3 client learns of it
+ * after its own Finished: to it the handshake looks done, and its first read brings the alert. */
 MUST_CHECK SSL *tls_server_accept(struct tls_server *s);
 
 /* After the handshake: the peer's identity, role none without a certificate. */
 const struct identity *tls_peer(const SSL *ssl);
 
-/* After a failed handshake: a name from a fixed set for metrics ("unknown_ca", "expired", "revoked",
- * "profile", "protocol", "reset", "timeout"), and for logs the broken rule. */
+/* After a failed handshake, before anything else touches OpenSSL on this thread: a name from a fixed set for
+ * metrics, and for logs *ret_rule (static). A refused certificate: verify_outcome_name and the broken rule. Else
+ * "peer_alert" (the client refused us), "reset" (it went away), "protocol"; the rule is then OpenSSL's reason.
+ * Empties OpenSSL's error queue. */
 const char *tls_failure(const SSL *ssl, const char **ret_rule);
 
-/* When the server's own leaf and the issuing CA end; for health and metrics. */
+/* When the first of the server's own leaf and its issuing CA ends; for health and metrics. */
 struct wall tls_server_not_after(const struct tls_server *s);
 
-/* Client side: an SSL_CTX that trusts ca_file only, sends cert_file, TLS 1.3. cert_file may be NULL. */
+/* Client side: an SSL_CTX that trusts ca_file only, sends cert_file, TLS 1.3. cert_file may be NULL. Checking the
+ * server's name is left to the caller (SSL_set1_host, libcurl). */
 MUST_CHECK int tls_client_context(const char *cert_file, const char *key_file, const char *ca_file, SSL_CTX **ret,
 	struct err *e);
-
-/* The OpenSSL error queue as text, oldest first; empties it. Returns -1 with kind. */
-int err_openssl(struct err *e, enum err_kind kind, const char *what);
 
 #endif

@@ -39,6 +39,26 @@ struct identity {
 	struct wall not_before, not_after;
 };
 
+/* What a leaf of this role is issued with and must carry. */
+enum { ROLE_USAGES = 2 };
+struct role_profile {
+	const char *name;
+	int extended_key_usage[ROLE_USAGES]; /* NIDs, exactly these; the rest is NID_undef */
+	bool serves;                         /* accepts TLS connections: may carry DNS names and IP addresses */
+};
+
+/* NULL for ROLE_NONE. */
+const struct role_profile *role_profile(enum role role);
+
+/* [A-Za-z0-9][A-Za-z0-9._-]{0,63}: names, domains and trust domains. */
+bool identity_name_valid(struct str s);
+
+/* Labels of letters, digits and inner hyphens; no wildcard, no trailing dot (RFC 1123 section 2.1). */
+bool identity_dns_valid(struct str s);
+
+/* P-256, P-384 (as named curves), Ed25519, RSA 2048 to 4096 bits; else *ret_fault says what it is. */
+bool profile_key_ok(X509_PUBKEY *key, const char **ret_fault);
+
 /* One rule of the profile: its name, and what it demands in one line (for `cert verify` and the docs). */
 struct profile_rule {
 	const char *name;
@@ -46,6 +66,15 @@ struct profile_rule {
 };
 extern const struct profile_rule profile_rules[];
 extern const size_t profile_rule_count;
+
+/* What became of one rule. `fault` is NULL when it holds for every certificate that it is about, else what is
+ * wrong with the one at `depth` of the chain (0: the leaf). Faults are fixed texts. */
+typedef void profile_verdict(void *arg, const struct profile_rule *rule, const char *fault, unsigned depth);
+
+/* Holds every rule against the chain (leaf first), in the order of the table; `each` hears every verdict and may
+ * be NULL. True when all hold; else *ret_broken is the first broken rule and *e says what is wrong. */
+MUST_CHECK bool profile_check(STACK_OF(X509) *chain, const char *trust_domain, profile_verdict *each, void *arg,
+	struct identity *ret, const struct profile_rule **ret_broken, struct err *e);
 
 /* Checks the leaf and every certificate of its verified chain (leaf first) and reads the identity.
  * `trust_domain` must match unless NULL. On ERR_REJECT *ret_reason is the name of the broken rule. */

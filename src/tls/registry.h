@@ -3,9 +3,10 @@
  * The main server fills it from its store, a proxy from the main server's feed (and its copy on disk). A
  * certificate that chains to our CA but has no row is refused: it was never registered.
  *
- * Threads: registry_check from any thread, without a lock on the hot path; registry_apply from one at a time.
- * Cost:    a check is one hash look-up; connections re-check at every request, so a revocation takes effect at
- *          once on open connections too. */
+ * Threads: any. A caller that remembers the generation of its last check takes no lock until something changes.
+ * Cost:    registry_generation is one load; a check is a read lock and one hash look-up. Connections ask at every
+ *          request, so a revocation takes effect at once on open connections too.
+ * Bounds:  rows are as many as the store has certificates; registry_prune drops the expired ones. */
 #ifndef TLS_REGISTRY_H
 #define TLS_REGISTRY_H
 
@@ -32,11 +33,14 @@ void registry_free(struct registry *r);
 /* Adds or replaces rows; all become visible at once. */
 MUST_CHECK int registry_apply(struct registry *r, const struct registry_row *rows, size_t count, struct err *e);
 
+/* Drops the rows of certificates that ended before `now`: the handshake refuses those by date. */
+MUST_CHECK int registry_prune(struct registry *r, struct wall now, struct err *e);
+
 /* The status of this certificate; name, domain and role of the row must agree with the certificate's, else
  * REGISTRY_UNKNOWN. */
 enum registry_status registry_check(const struct registry *r, const struct identity *id);
 
-/* Rises with every apply: an unchanged generation means that an earlier check still holds. */
+/* Rises with every apply and prune. Read it before a check: while it is unchanged, that check still holds. */
 uint64_t registry_generation(const struct registry *r);
 
 /* Highest change number applied; where the feed goes on. */

@@ -1,0 +1,121 @@
+/* openssl.c - see openssl.h. */
+#include "tls/openssl.h"
+
+#include <fcntl.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+
+/* Enough for any chain or bundle of ours; keeps a wrong file from filling memory. */
+enum { CERTIFICATES_MAX = 64 };
+
+int err_openssl(struct err *e, enum err_kind kind, const char *what)
+{
+	char text[ERR_TEXT_BYTES] = "";
+	size_t n = 0;
+	const char *data;
+	int flags;
+	for (unsigned long code; (code = ERR_get_error_all(NULL, NULL, NULL, &data, &flags)) != 0;) {
+		const char *reason = ERR_reason_error_string(code);
+		bool has_data = (flags & ERR_TXT_STRING) && *data;
+		int m = snprintf(text + n, sizeof(text) - n, ": %s%s%s", reason ? reason : "unknown error",
+			has_data ? ": " : "", has_data ? data : "");
+		if (m > 0)
+			n += (size_t)m < sizeof(text) - n ? (size_t)m : sizeof(text) - n - 1;
+	}
+	return err_set(e, kind, "%s%s", what, text);
+}
+
+bool wall_of_asn1(const ASN1_TIME *t, struct wall *ret)
+{
+	struct tm tm;
+	if (!t || !ASN1_TIME_to_tm(t, &tm))
+		return false;
+	ret->ms = (int64_t)timegm(&tm) * 1000;
+	return true;
+}
+
+static bool mode_is_secret(const struct stat *st)
+{
+	mode_t allowed = S_IRWXU | (st->st_uid == 0 ? S_IRGRP : 0);
+	return (st->st_mode & ACCESSPERMS & ~allowed) == 0;
+}
+
+int bio_open_file(const char *path, bool secret, BIO **ret, struct err *e)
+{
+	AUTO(fd_auto) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return err_sys(e, ERR_FATAL, "open '%s'", path);
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return err_sys(e, ERR_FATAL, "stat '%s'", path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(e, ERR_FATAL, "'%s' is not a regular file", path);
+	if (secret && !mode_is_secret(&st))
+		return err_set(e, ERR_FATAL, "'%s' may be read by others (mode %04o): chmod 600 it", path,
+			(unsigned)(st.st_mode & ALLPERMS));
+	FILE *file = fdopen(fd, "r");
+	if (!file)
+		return err_sys(e, ERR_FATAL, "open '%s'", path);
+	TAKE_FD(fd);
+	*ret = BIO_new_fp(file, BIO_CLOSE);
+	if (*ret)
+		return 0;
+	fclose(file);
+	return err_oom(e);
+}
+
+/* Whether reading stopped because the file has no more PEM blocks. */
+static bool pem_ended(void)
+{
+	unsigned long code = ERR_peek_last_error();
+	if (ERR_GET_LIB(code) != ERR_LIB_PEM || ERR_GET_REASON(code) != PEM_R_NO_START_LINE)
+		return false;
+	ERR_clear_error();
+	return true;
+}
+
+int x509_read_file(const char *path, STACK_OF(X509) * *ret, struct err *e)
+{
+	AUTO(BIO_free_all_auto) BIO *file = NULL;
+	if (bio_open_file(path, false, &file, e) < 0)
+		return -1;
+	AUTO(x509_stack_free_auto) STACK_OF(X509) *certificates = sk_X509_new_null();
+	if (!certificates)
+		return err_oom(e);
+	for (X509 *cert; (cert = PEM_read_bio_X509(file, NULL, NULL, NULL)) != NULL;) {
+		if (sk_X509_num(certificates) == CERTIFICATES_MAX || !sk_X509_push(certificates, cert)) {
+			X509_free(cert);
+			return err_set(
+				e, ERR_FATAL, "'%s' has more than %d certificates", path, CERTIFICATES_MAX);
+		}
+	}
+	if (!pem_ended()) {
+		err_openssl(e, ERR_FATAL, "bad certificate");
+		return err_context(e, "'%s'", path);
+	}
+	if (sk_X509_num(certificates) == 0)
+		return err_set(e, ERR_FATAL, "'%s' has no certificate in PEM", path);
+	*ret = TAKE(certificates);
+	return 0;
+}
+
+/* In place of OpenSSL's own, which would ask on the terminal. */
+static int no_passphrase(char *out, int room, int writing, void *arg)
+{
+	return -1;
+}
+
+int key_read_file(const char *path, EVP_PKEY **ret, struct err *e)
+{
+	AUTO(BIO_free_all_auto) BIO *file = NULL;
+	if (bio_open_file(path, true, &file, e) < 0)
+		return -1;
+	*ret = PEM_read_bio_PrivateKey(file, NULL, no_passphrase, NULL);
+	if (*ret)
+		return 0;
+	err_openssl(e, ERR_FATAL, "bad private key");
+	return err_context(e, "'%s'", path);
+}
