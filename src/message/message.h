@@ -1,10 +1,13 @@
-/* message.h - what a client sends: sender number, text, metadata; validated exactly as the HTTP contract says.
+/* message.h - what a client sends: sender number, text, metadata; validated as the HTTP contract says.
  *
  * Rules: sender_number ^\+[1-9][0-9]{1,14}$ (E.164); message_body 1..1000 Unicode code points of valid UTF-8
- * without U+0000, kept byte for byte; metadata an optional object of at most 4 KiB, kept. Unknown and duplicate
- * members, trailing text, wrong types are problems with a JSON pointer (RFC 6901).
+ * without U+0000, kept byte for byte; metadata an optional object of at most 4 KiB, kept. Unknown and
+ * duplicate members, trailing text, wrong types are problems with a JSON pointer (RFC 6901).
  *
- * Ownership: a parsed message points into the arena (or into `json` where no escape had to be undone).
+ * Metadata is kept as the source text of its object; two members of one name are refused there too.
+ *
+ * Ownership: a parsed message points into `json`, or into the arena where an escape had to be undone.
+ *            An arena with room for four times the text and 64 KiB more does not run out.
  * Threads:   none of its own.
  * Security:  problems never quote what was sent. */
 #ifndef MESSAGE_MESSAGE_H
@@ -18,7 +21,8 @@
 enum {
 	MESSAGE_BODY_CODE_POINTS = 1000,
 	MESSAGE_METADATA_BYTES = 4096,
-	MESSAGE_PROBLEMS = 16, /* reported at most */
+	MESSAGE_METADATA_DEPTH = 32, /* of nested objects and arrays, the outermost counted */
+	MESSAGE_PROBLEMS = 16,       /* reported at most */
 	CLIENT_NAME_BYTES = 64,
 	DOMAIN_NAME_BYTES = 64,
 };
@@ -31,10 +35,13 @@ struct message {
 
 /* One thing wrong with the input. */
 struct message_problem {
-	char pointer[96];   /* JSON pointer, "" for the document; an unknown member's name is shown only if it is
-	                       short and plain ([A-Za-z0-9_.-]{1,64}), else as its parent */
-	const char *code;   /* "required", "wrong_type", "not_e164", "empty", "too_long", "invalid_utf8", "nul",
-	                       "unknown_member", "duplicate_member", "malformed_json", "trailing_data", … */
+	char pointer[96]; /* JSON pointer, "" for the document; an unknown member's name is shown only if it
+			     is short and plain ([A-Za-z0-9_.-]{1,64}), else as its parent: no name that is
+			     shown needs the escapes of RFC 6901 */
+	const char *code; /* of a member: "required", "wrong_type", "not_e164", "empty", "too_long", "nul",
+			     "unknown_member", "duplicate_member"; of the text: "malformed_json",
+			     "trailing_data", "invalid_utf8", "lone_surrogate", "too_deep"; of a batch:
+			     "empty", "too_many" */
 	char detail[160];
 };
 
@@ -43,7 +50,8 @@ struct message_problems {
 	struct message_problem items[MESSAGE_PROBLEMS];
 };
 
-/* 0 and *ret, or MESSAGE_INVALID with at least one problem, or <0 when memory runs out. */
+/* 0 and *ret, or MESSAGE_INVALID with at least one problem, or <0 when memory runs out. A text that is not
+ * JSON has that one problem; everything else that is wrong is reported together. */
 enum { MESSAGE_INVALID = 1 };
 MUST_CHECK int message_parse(struct str json, struct arena *arena, struct message *ret,
 	struct message_problems *ret_problems, struct err *e);

@@ -3,8 +3,11 @@
  * This is what the queue holds, what travels to the main server and what the store keeps. The facts outside
  * are bound to the ciphertext as additional data: change or swap one and the envelope does not open.
  *
- * Format: doc/protocol.md. Versioned; a decoder refuses versions it does not know.
- * Ownership: views into the buffer that was decoded. */
+ * Format:    doc/protocol.md. Versioned; a decoder refuses versions it does not know.
+ * Ownership: views into the buffer that was decoded.
+ * Errors:    ERR_REJECT for anything malformed. An encoder is given valid facts; what it encodes is
+ *            at most SEALED_MAX_BYTES (the largest payload makes less than 9 KiB).
+ * Threads:   none of its own. */
 #ifndef MESSAGE_SEALED_H
 #define MESSAGE_SEALED_H
 
@@ -16,7 +19,7 @@
 enum {
 	ENVELOPE_VERSION = 1,
 	ENVELOPE_KEY_ID_BYTES = 8,
-	ENVELOPE_ENC_BYTES = 32,  /* X25519 encapsulated key */
+	ENVELOPE_ENC_BYTES = 32, /* X25519 encapsulated key */
 	ENVELOPE_TAG_BYTES = 16,
 	ENVELOPE_HEADER_BYTES = 1 + ENVELOPE_KEY_ID_BYTES + ENVELOPE_ENC_BYTES + 8,
 	SEALED_MAX_BYTES = 24 * 1024,
@@ -32,11 +35,15 @@ struct envelope {
 struct sealed {
 	struct uuid id;
 	struct wall accepted_at;
-	struct str client_id;   /* [A-Za-z0-9][A-Za-z0-9._-]{0,63} */
+	struct str client_id; /* [A-Za-z0-9][A-Za-z0-9._-]{0,63} */
 	struct str domain;
 	struct str traceparent; /* W3C trace context as accepted, .n == 0 when absent */
 	struct str envelope;    /* an encoded struct envelope */
 };
+
+/* W3C Trace Context section 3.2, the 55 characters of version 00: what the proxy may accept into
+ * .traceparent. */
+MUST_CHECK bool traceparent_valid(struct str s);
 
 void envelope_encode(const struct envelope *env, struct buf *out);
 MUST_CHECK int envelope_decode(struct str bytes, struct envelope *ret, struct err *e);

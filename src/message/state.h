@@ -31,6 +31,7 @@ const char *message_state_name(enum message_state s);
 MUST_CHECK bool message_state_parse(struct str s, enum message_state *ret);
 
 /* The state after the event; false when the table has no such move. */
-MUST_CHECK bool message_state_next(enum message_state from, enum message_event event, enum message_state *ret);
+MUST_CHECK bool message_state_next(
+	enum message_state from, enum message_event event, enum message_state *ret);
 
 #endif

@@ -1,19 +1,21 @@
 /* uuid.h - message ids: UUID version 7 (RFC 9562 section 5.7), unique and increasing across threads.
  *
- * Layout: 48 bit Unix milliseconds | version | 12 bit + 4 bit counter | variant | 58 random bits. Milliseconds and
- * counter together are the id's order key: 64 bits that no two ids of one generator share, so a queue can use it
- * as its row number and needs no index to find a message by id.
+ * Layout: 48 bit Unix milliseconds | version | 12 bit + 4 bit counter | variant | 58 random bits.
+ * Milliseconds and counter together are the id's order key: 64 bits that no two ids of one generator share,
+ * so a queue can use it as its row number and needs no index to find a message by id.
  *
- * Threads: uuid_next from any (one atomic add or compare-and-swap; random bits from a per-thread pool of the
- *          CSPRNG). Forks must not share a generator. */
+ * Threads: uuid_next from any (one compare-and-swap; random bits from a per-thread pool of the CSPRNG,
+ *          which a fork empties). Forks must not share a generator. */
 #ifndef MESSAGE_UUID_H
 #define MESSAGE_UUID_H
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/str.h"
 
 struct uuid {
 	uint8_t b[16];
@@ -26,11 +28,13 @@ struct uuid_source {
 	_Atomic uint64_t last_key; /* ms << 16 | counter of the newest id */
 };
 
-/* Ids will be greater than `floor_key` (0: none), however the wall clock stands: pass the highest key on disk. */
+/* Ids will be greater than `floor_key` (0: none), however the wall clock stands: pass the highest key on
+ * disk. */
 void uuid_source_init(struct uuid_source *source, const struct clock *clock, uint64_t floor_key);
 
-/* Fails (ERR_FATAL) only when the operating system has no randomness to give. When more than 65536 ids are
- * wanted within a millisecond, or the clock goes back, the key runs ahead of the clock. */
+/* Fails (ERR_FATAL) only when the operating system has no randomness to give or when keys would pass int64_t.
+ * When more than 65536 ids are wanted within a millisecond, or the clock goes back, the key runs ahead of the
+ * clock. */
 MUST_CHECK int uuid_next(struct uuid_source *source, struct uuid *ret, struct err *e);
 
 /* ms << 16 | counter; fits int64_t until the year 6429. */
@@ -40,7 +44,10 @@ struct wall uuid_time(const struct uuid *id);
 /* Lower-case 8-4-4-4-12. */
 void uuid_format(const struct uuid *id, char out[UUID_TEXT_BYTES]);
 
-/* Exactly that form, either case, version 7 and variant 10 only. */
+/* Whether version and variant are those of these ids; for ids that arrive in binary. */
+MUST_CHECK bool uuid_valid(const struct uuid *id);
+
+/* Exactly the form of uuid_format, either case, uuid_valid only. */
 MUST_CHECK bool uuid_parse(struct str s, struct uuid *ret);
 
 static inline bool uuid_eq(const struct uuid *a, const struct uuid *b)
