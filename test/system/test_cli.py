@@ -1,0 +1,260 @@
+"""The command line: overview, help, exit codes, JSON, certificates, configuration."""
+import json
+import stat
+import subprocess
+
+import pytest
+
+from client import Client
+from daemon import Identity, run_cli
+from waiting import eventually
+
+OK, FAILED, USAGE, NOT_FOUND, REFUSED, UNAVAILABLE = range(6)
+NO_SUCH_ID = "0190163d-8694-739b-aea5-966c26f8ad91"
+
+COMMANDS = ["up", "init", "cert", "ca", "messages", "queue", "config", "send", "bench", "version"]
+SUBCOMMANDS = [("cert", "issue"), ("cert", "list"), ("cert", "show"), ("cert", "revoke"), ("ca", "show"),
+               ("messages", "list"), ("messages", "show"), ("queue", "stats"), ("queue", "list"), ("queue", "dead"),
+               ("queue", "redrive"), ("queue", "purge"), ("queue", "pause"), ("queue", "resume"),
+               ("config", "check"), ("config", "show"), ("config", "reference")]
+
+
+# --- finding one's way ---
+
+def test_alone_it_prints_one_screen():
+    overview = run_cli().stdout
+    assert all(f"  {name} " in overview for name in COMMANDS)
+    assert len(overview.splitlines()) <= 40 and max(map(len, overview.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("words", [(c,) for c in COMMANDS] + SUBCOMMANDS, ids=" ".join)
+def test_help(words):
+    text = run_cli(*words, "--help").stdout
+    assert text.startswith(f"usage: sealpost {' '.join(words)}")
+    if words in SUBCOMMANDS:
+        assert "example" in text and f"sealpost {' '.join(words)}" in text.split("example")[1]
+
+
+USAGE_ERRORS = [
+    ("nonsense",), ("cert",), ("cert", "nonsense"), ("cert", "issue"), ("cert", "issue", "a", "b"),
+    ("cert", "issue", "a", "--no-such-option"), ("cert", "issue", "a", "--days"), ("cert", "issue", "a", "--days", "x"),
+    ("cert", "issue", "a", "--days", "0"), ("cert", "issue", "a", "--role", "king"),
+    ("cert", "issue", "a", "--key", "dsa:1024"), ("messages", "show"), ("messages", "list", "--limit", "-1"),
+    ("queue", "pause", "everything"), ("up", "--set", "nonsense"), ("up", "--set", "no_such_option=1"),
+    ("up", "--set", "io_threads=many"), ("send",),
+]
+
+
+@pytest.mark.parametrize("words", USAGE_ERRORS, ids=" ".join)
+def test_usage_errors(words, tmp_path):
+    result = run_cli(*words, check=False, env={"SEALPOST_DATA": str(tmp_path / "data")})
+    assert result.returncode == USAGE
+    assert result.stdout == ""
+    assert result.stderr.startswith("sealpost")
+
+
+def test_a_misspelt_option_is_told_the_nearest():
+    result = run_cli("up", "--set", "retry_intervall=3s", check=False)
+    assert result.returncode == USAGE
+    assert "retry_interval" in result.stderr.replace("retry_intervall", "")
+
+
+def test_version():
+    assert run_cli("version").stdout == run_cli("--version").stdout
+    assert json.loads(run_cli("version", "--json").stdout)["version"] in run_cli("version").stdout
+
+
+# --- data directory ---
+
+def test_init_is_safe_to_repeat(make_daemon):
+    daemon = make_daemon()
+    daemon.cli("init")
+    before = {p: (p.read_bytes(), p.stat().st_mode) for p in daemon.data.rglob("*") if p.is_file()}
+    daemon.cli("init")
+    keys = [p for p in before if p.suffix == ".key"]
+    assert keys and all(p.read_bytes() == before[p][0] for p in keys), "no key is made anew"
+    daemon.start()
+
+
+def test_nothing_secret_is_readable_by_others(site):
+    with site.client() as client:
+        assert client.post().status == 202
+    for path in [site.daemon.data, *site.daemon.data.rglob("*")]:
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        public = path.suffix in (".pem", ".crl", ".der", ".yaml")
+        assert public or mode & 0o077 == 0, f"{path.relative_to(site.daemon.directory)} has mode {mode:o}"
+    assert stat.S_IMODE(site.identity.key.stat().st_mode) == 0o600
+
+
+def test_json_outputs(shared):
+    for words, kind in {("cert", "list"): list, ("messages", "list"): list, ("queue", "list"): list,
+                        ("queue", "dead"): list, ("queue", "stats"): dict, ("ca", "show"): dict,
+                        ("config", "show"): dict, ("cert", "show", "client_001"): (list, dict)}.items():
+        assert isinstance(shared.daemon.json(*words), kind), words
+
+
+@pytest.mark.parametrize("words", [("messages", "show", NO_SUCH_ID), ("cert", "show", "nobody"),
+                                   ("cert", "revoke", "nobody")], ids=" ".join)
+def test_not_found(shared, words):
+    result = shared.daemon.cli(*words, check=False)
+    assert result.returncode == NOT_FOUND
+    assert result.stderr.count("\n") <= 2 and result.stderr.startswith("sealpost ")
+
+
+def test_commands_without_a_daemon_work_on_the_directory(make_daemon):
+    daemon = make_daemon()
+    daemon.cli("init")
+    identity = daemon.issue("offline", "--domain", "example.com")
+    assert [c["name"] for c in daemon.json("cert", "list") if c["role"] == "client"] == ["offline"]
+    daemon.start()
+    with Client(daemon.address(), identity) as client:
+        assert client.post().status == 202
+
+
+# --- messages and queue ---
+
+def test_list_filters_and_order(site):
+    other = site.daemon.issue("other", "--domain", "example.org")
+    with site.client() as a, site.client(other) as b:
+        ids = [c.post(f"text {i}").json["message_id"] for i, c in enumerate((a, b, a, b, a))]
+    eventually(lambda: site.daemon.delivered() == set(ids), "all are delivered")
+
+    def listed(*options):
+        return [m["message_id"] for m in site.daemon.json("messages", "list", *options)]
+    assert listed() == ids[::-1], "newest first"
+    assert listed("--limit", "2") == ids[:-3:-1]
+    assert listed("--client", "other") == [ids[3], ids[1]]
+    assert listed("--domain", "example.com") == [ids[4], ids[2], ids[0]]
+    assert listed("--status", "failed") == []
+    assert len(listed("--sender", "+4915112345678")) == 5
+    assert listed("--sender", "+4915112345679") == []
+    assert "text" not in site.daemon.cli("messages", "list").stdout.replace("text/", ""), "a list shows no texts"
+
+
+def test_pause_and_resume_accepting(site):
+    site.daemon.cli("queue", "pause", "accept", "--reason", "moving house")
+    with site.client() as client:
+        refused = client.post()
+        assert refused.status == 503 and int(refused.header("retry-after")) >= 1
+        site.daemon.cli("queue", "resume", "accept")
+        assert client.post().status == 202
+
+
+def test_send(site):
+    d = site.daemon
+    where = ["--url", d.ready["ingest"], "--cert", site.identity.cert, "--key", site.identity.key,
+             "--ca", site.identity.ca]
+    run_cli("send", *where, "+4915112345678", "hello from send")
+    lines = "".join(json.dumps({"sender_number": "+4915112345678", "message_body": f"line {i}"}) + "\n"
+                    for i in range(20))
+    run_cli("send", *where, "--file", "-", input=lines)
+    eventually(lambda: len(d.delivered()) == 21, "all that was sent is delivered")
+    bad = run_cli("send", *where, "12345", "not a number", check=False)
+    assert bad.returncode == FAILED and bad.stderr
+
+
+def test_send_to_nobody(site):
+    address, d = "https://127.0.0.1:1", site.identity
+    result = run_cli("send", "--url", address, "--cert", d.cert, "--key", d.key, "--ca", d.ca, "+4915112345678", "x",
+                     check=False)
+    assert result.returncode == UNAVAILABLE
+    assert "127.0.0.1:1" in result.stderr
+
+
+# --- certificates ---
+
+KEYS = ["ec:P-256", "ec:P-384", "rsa:2048", "rsa:3072", "rsa:4096"]
+ROLES = ["client", "proxy", "worker", "server", "monitor", "admin"]
+
+
+def openssl(*args):
+    return subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("options", [("--role", r) for r in ROLES] + [("--key", k) for k in KEYS], ids=" ".join)
+def test_issued_certificates_pass_the_strict_check(shared, options):
+    name = "x-" + options[1].replace(":", "-")
+    identity = shared.daemon.issue(name, *options)
+    verdict = openssl("verify", "-x509_strict", "-policy_check", "-CAfile", identity.ca, "-untrusted", identity.cert,
+                      identity.cert)
+    assert verdict.strip().endswith(": OK")
+    text = openssl("x509", "-in", identity.cert, "-noout", "-subject", "-ext", "subjectAltName,basicConstraints")
+    role = options[1] if options[0] == "--role" else "client"
+    assert f"CN = {name}" in text and "CA:FALSE" in text
+    assert f"URI:spiffe://sealpost.local/{role}/" in text
+    assert openssl("x509", "-in", identity.cert, "-noout", "-pubkey") == openssl("pkey", "-in", identity.key, "-pubout")
+    assert stat.S_IMODE(identity.key.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_kind_of_key_can_post(shared, key):
+    with shared.client(shared.new_identity("--key", key)) as client:
+        assert client.post().status == 202
+
+
+def test_certificate_for_a_signing_request(shared, tmp_path):
+    key, csr, out = tmp_path / "own.key", tmp_path / "own.csr", tmp_path / "out"
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+            "-subj", "/CN=somebody else", "-out", csr)
+    shared.daemon.cli("cert", "issue", "own-key", "--csr", csr, "--out", out)
+    assert not (out / "own-key.key").exists()
+    with shared.client(Identity("own-key", out / "own-key.pem", key, out / "ca.pem")) as client:
+        answer = client.post()
+    assert answer.status == 202 and answer.json["client_id"] == "own-key", "the name is ours, not the request's"
+
+
+@pytest.mark.parametrize("words", [("bad name",), ("-x",), ("a" * 65,), ("a/b",), ("ok", "--domain", "a b")],
+                         ids=ascii)
+def test_bad_names(shared, words):
+    result = shared.daemon.cli("cert", "issue", "--out", shared.daemon.directory / "bad", "--", words[0], check=False) \
+        if len(words) == 1 else shared.daemon.cli("cert", "issue", *words, check=False)
+    assert result.returncode in (FAILED, USAGE)
+
+
+def test_weak_signing_request(shared, tmp_path):
+    csr = tmp_path / "weak.csr"
+    openssl("req", "-new", "-newkey", "rsa:1024", "-nodes", "-keyout", tmp_path / "weak.key", "-subj", "/CN=weak",
+            "-out", csr)
+    result = shared.daemon.cli("cert", "issue", "weak", "--csr", csr, "--out", tmp_path, check=False)
+    assert result.returncode in (FAILED, REFUSED)
+    assert not (tmp_path / "weak.pem").exists()
+
+
+def test_list_and_revoke(shared):
+    identity = shared.new_identity()
+    shared.daemon.cli("cert", "revoke", identity.name)
+    row = next(c for c in shared.daemon.json("cert", "list") if c["name"] == identity.name)
+    assert row["revoked_at"]
+
+
+# --- configuration ---
+
+def test_reference_names_every_option():
+    reference = run_cli("config", "reference").stdout
+    for name in ("ingest_listen", "retry_interval", "max_attempts", "queue_driver", "drain_timeout"):
+        assert name in reference
+
+
+def test_config_file_environment_and_set(tmp_path):
+    config = tmp_path / "sealpost.yaml"
+    config.write_text("retry_interval: 5s\nmax_attempts: 7\n")
+
+    def shown(*options, **env):
+        return json.loads(run_cli("config", "show", "--json", "--config", config, *options, env=env).stdout)
+    assert str(shown()["max_attempts"]) == "7"
+    assert str(shown(SEALPOST_MAX_ATTEMPTS="8")["max_attempts"]) == "8"
+    assert str(shown("--set", "max_attempts=9", SEALPOST_MAX_ATTEMPTS="8")["max_attempts"]) == "9"
+    assert run_cli("config", "check", "--config", config).returncode == OK
+
+
+@pytest.mark.parametrize("text,named", [
+    ("no_such_option: 1\n", "no_such_option"), ("max_attempts: many\n", "max_attempts"),
+    ("max_attempts: 0\n", "max_attempts"), ("retry_interval: 5 parsecs\n", "retry_interval"),
+    ("retry_policy: hopeful\n", "retry_policy"), ("max_attempts: 1\nmax_attempts: 2\n", "max_attempts"),
+    ("max_attempts: [1\n", "sealpost.yaml")])
+def test_config_errors(tmp_path, text, named):
+    config = tmp_path / "sealpost.yaml"
+    config.write_text(text)
+    result = run_cli("config", "check", "--config", config, check=False)
+    assert result.returncode in (FAILED, USAGE)
+    assert named in result.stderr

@@ -1,0 +1,137 @@
+"""Which certificates are let in, and which alert the others get."""
+import datetime
+import re
+import socket
+import ssl
+import subprocess
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from client import Client, curl
+from daemon import Identity
+
+DAY = datetime.timedelta(days=1)
+
+
+def write_leaf(directory, name, issuer_cert, issuer_key, ca, start=-DAY, end=DAY, domain="example.com"):
+    """A client certificate with our profile, signed by whoever; never registered."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.utcnow()
+    uri = f"spiffe://sealpost.local/client/{domain}/{name}"
+    cert = (x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(issuer_cert.subject).public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now + start).not_valid_after(now + end)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.KeyUsage(True, *[False] * 8), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+                           critical=False)
+            .sign(issuer_key, hashes.SHA256()))
+    directory.mkdir(exist_ok=True)
+    identity = Identity(name, directory / f"{name}.pem", directory / f"{name}.key", ca)
+    identity.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM)
+                              + issuer_cert.public_bytes(serialization.Encoding.PEM))
+    identity.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+                                               serialization.NoEncryption()))
+    return identity
+
+
+def our_issuer(daemon):
+    """The issuing CA of the daemon, taken from its data directory as a thief would."""
+    cert = next(daemon.data.rglob("issuing.pem"))
+    key = next(daemon.data.rglob("issuing.key"))
+    return (x509.load_pem_x509_certificate(cert.read_bytes()),
+            serialization.load_pem_private_key(key.read_bytes(), None))
+
+
+def foreign_issuer():
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Somebody else's CA")])
+    now = datetime.datetime.utcnow()
+    cert = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+            .serial_number(x509.random_serial_number()).not_valid_before(now - DAY).not_valid_after(now + DAY)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .sign(key, hashes.SHA256()))
+    return cert, key
+
+
+def alert_of(site, identity):
+    """The TLS alert that ends a handshake with this certificate."""
+    with pytest.raises((ssl.SSLError, ConnectionResetError)) as refused:
+        with Client(site.daemon.address(), identity) as client:
+            client.post()
+    return re.sub(r"[^a-z]+", " ", str(refused.value).lower())
+
+
+def test_certificate_of_another_ca(shared, tmp_path):
+    identity = write_leaf(tmp_path, "stranger", *foreign_issuer(), shared.identity.ca)
+    assert "unknown ca" in alert_of(shared, identity)
+
+
+def test_expired_certificate(shared, tmp_path):
+    identity = write_leaf(tmp_path, "old", *our_issuer(shared.daemon), shared.identity.ca, -2 * DAY, -DAY)
+    assert "certificate expired" in alert_of(shared, identity)
+
+
+def test_certificate_from_the_future(shared, tmp_path):
+    identity = write_leaf(tmp_path, "early", *our_issuer(shared.daemon), shared.identity.ca, DAY, 2 * DAY)
+    assert "alert" in alert_of(shared, identity)
+
+
+def test_certificate_that_was_never_registered(shared, tmp_path):
+    identity = write_leaf(tmp_path, "client_001", *our_issuer(shared.daemon), shared.identity.ca)
+    assert "alert" in alert_of(shared, identity)
+
+
+def test_curl_refuses_a_server_of_another_ca(shared, tmp_path):
+    cert, _ = foreign_issuer()
+    other = tmp_path / "other.pem"
+    other.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        curl(shared.daemon.ready["ingest"] + "/livez", shared.identity, ca=other)
+    assert refused.value.returncode == 60
+
+
+def test_older_tls_is_refused(shared):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(shared.identity.ca)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with socket.create_connection(shared.daemon.address()) as raw:
+        with pytest.raises(ssl.SSLError):
+            context.wrap_socket(raw, server_hostname="127.0.0.1")
+
+
+def test_roles_that_are_no_clients_may_not_post(shared):
+    for role in ("monitor", "worker"):
+        identity = shared.daemon.issue(f"a-{role}", "--role", role)
+        try:
+            with shared.client(identity) as client:
+                assert client.post().status == 403
+        except (ssl.SSLError, ConnectionResetError):
+            pass  # let in nowhere is as good
+    with shared.client() as client:
+        assert client.post().status == 202
+
+
+def test_revoked_is_cut_off_within_a_second(site):
+    """The bar is one second after `cert revoke` returns; the connection was open before."""
+    identity = site.new_identity()
+    with site.client(identity) as client:
+        assert client.post().status == 202
+        site.daemon.cli("cert", "revoke", identity.name)
+        answer = client.post()
+    assert answer.status == 403
+    assert answer.json["code"] == "certificate_revoked"
+    assert answer.header("connection") == "close"
+    assert "revoked" in alert_of(site, identity)
+    with site.client() as other:
+        assert other.post().status == 202

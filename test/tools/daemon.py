@@ -1,0 +1,181 @@
+"""A sealpost daemon under test: its data directory, its process, its command line.
+
+The program is $SEALPOST_BIN. Every listener gets a free port; readiness comes from --ready-file. When a daemon is
+stopped, what it wrote to stderr is searched for sanitizer reports, so that a test cannot pass over one.
+"""
+import json
+import os
+import re
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from waiting import eventually
+
+SANITIZER_REPORT = re.compile(
+    r"ERROR: (Address|Leak|Memory)Sanitizer|WARNING: ThreadSanitizer|runtime error:|SUMMARY: \w+Sanitizer")
+LISTENERS = ("ingest", "server", "portal", "metrics")
+START_TIMEOUT = 60  # seconds; a sanitizer build on a loaded machine with a long queue to read
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A certificate with its key, and what its bearer trusts."""
+    name: str
+    cert: Path
+    key: Path
+    ca: Path
+
+
+class CommandFailed(AssertionError):
+    def __init__(self, args, result):
+        super().__init__(f"sealpost {' '.join(map(str, args))}: exit {result.returncode}\n{result.stdout}{result.stderr}")
+        self.returncode = result.returncode
+
+
+def binary():
+    path = os.environ.get("SEALPOST_BIN")
+    assert path and Path(path).is_file(), "SEALPOST_BIN names the program under test"
+    return path
+
+
+def run_cli(*args, check=True, input=None, env=None, timeout=60):
+    """One command, without a data directory of its own."""
+    result = subprocess.run([binary(), *map(str, args)], input=input, capture_output=True, text=True,
+                            timeout=timeout, env={**os.environ, **(env or {})})
+    report = SANITIZER_REPORT.search(result.stderr)
+    assert not report, f"sealpost {' '.join(map(str, args))}:\n{result.stderr}"
+    if check and result.returncode != 0:
+        raise CommandFailed(args, result)
+    return result
+
+
+class Sealpost:
+    """`sealpost up` on a data directory. start, stop, kill and start again as often as needed."""
+
+    def __init__(self, directory, settings=None, env=None, wrapper=()):
+        self.directory = Path(directory)
+        self.data = self.directory / "data"
+        self.ready_file = self.directory / "ready.json"
+        self.stderr_file = self.directory / "stderr.log"
+        self.settings = {f"{name}_listen": "127.0.0.1:0" for name in LISTENERS} | (settings or {})
+        self.env = env or {}
+        self.wrapper = list(wrapper)
+        self.process = None
+        self.ready = {}
+
+    # --- life and death ---
+
+    def spawn(self):
+        """Starts the process and returns at once."""
+        assert self.process is None, "already running"
+        self.ready_file.unlink(missing_ok=True)
+        settings = [word for key, value in self.settings.items() for word in ("--set", f"{key}={value}")]
+        with self.stderr_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.wrapper, binary(), "up", "--data", str(self.data), "--ready-file", str(self.ready_file),
+                 *settings],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **self.env},
+                start_new_session=True)
+
+    def start(self, timeout=START_TIMEOUT):
+        self.spawn()
+        self.wait_ready(timeout)
+        return self
+
+    def wait_ready(self, timeout=START_TIMEOUT):
+        def ready_or_dead():
+            assert self.process.poll() is None, f"ended with {self.process.returncode}\n{self.log_tail()}"
+            return self.ready_file.exists()
+        try:
+            eventually(ready_or_dead, f"{self.ready_file} written", timeout)
+        except AssertionError:
+            self.kill()
+            raise
+        self.ready = json.loads(self.ready_file.read_text())
+
+    @property
+    def pid(self):
+        """Of the daemon itself, below any wrapper."""
+        return self.ready["pid"]
+
+    def signal(self, number):
+        os.kill(self.pid if self.ready else self.process.pid, number)
+
+    def wait(self, timeout=60):
+        """The exit code, once the process has ended by itself."""
+        code = self.process.wait(timeout)
+        self.process, self.ready = None, {}
+        return code
+
+    def stop(self, expect=0):
+        """SIGTERM, and the drain that follows."""
+        self.signal(signal.SIGTERM)
+        code = self.wait()
+        self.check_log()
+        assert code == expect, f"exit {code} after SIGTERM\n{self.log_tail()}"
+
+    def kill(self):
+        """SIGKILL to the daemon and all its children."""
+        if self.process is None:
+            return
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        self.process, self.ready = None, {}
+
+    def restart(self):
+        self.stop()
+        return self.start()
+
+    def close(self):
+        """End of a test: whatever state it left the daemon in."""
+        if self.process is not None and self.process.poll() is None and self.ready:
+            self.stop()
+        self.kill()
+        self.check_log()
+
+    # --- what it said ---
+
+    def log(self):
+        return self.stderr_file.read_text(errors="replace") if self.stderr_file.exists() else ""
+
+    def log_tail(self, lines=40):
+        return "\n".join(self.log().splitlines()[-lines:])
+
+    def check_log(self):
+        report = SANITIZER_REPORT.search(self.log())
+        assert not report, self.log()[max(0, report.start() - 200):report.start() + 6000]
+
+    # --- its command line ---
+
+    def cli(self, *args, **kw):
+        """`sealpost ARGS` against this data directory."""
+        return run_cli(*args, "--data", self.data, **kw)
+
+    def json(self, *args, **kw):
+        return json.loads(self.cli(*args, "--json", **kw).stdout)
+
+    def issue(self, name, *options):
+        """A registered certificate for NAME, with its key."""
+        out = self.directory / "certs"
+        self.cli("cert", "issue", name, "--out", out, *options)
+        return Identity(name, out / f"{name}.pem", out / f"{name}.key", out / "ca.pem")
+
+    def messages(self, limit=100000):
+        return self.json("messages", "list", "--limit", limit)
+
+    def delivered(self):
+        """Ids of all messages that are delivered; a repeated one would be a message stored twice."""
+        ids = [m["message_id"] for m in self.messages() if m["status"] == "delivered"]
+        assert len(ids) == len(set(ids)), "a message is stored twice"
+        return set(ids)
+
+    # --- where it listens ---
+
+    def address(self, listener="ingest"):
+        host, port = self.ready[listener].split("://")[1].rsplit(":", 1)
+        return host.strip("[]"), int(port)
