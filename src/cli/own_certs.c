@@ -1,0 +1,139 @@
+/* own_certs.c - see own_certs.h. */
+#include "cli/own_certs.h"
+
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "base/file.h"
+#include "base/log.h"
+
+enum { NAMES_MAX = 16 };
+
+/* What this machine itself needs: file name, which is also the common name, and role. */
+static const struct own_cert {
+	const char *name;
+	enum role role;
+} own_certs[] = {
+	{"server", ROLE_SERVER},
+	{"proxy", ROLE_PROXY},
+};
+
+/* Comma separated names from the configuration, with localhost and the host's name; split into DNS and
+ * addresses. */
+struct own_names {
+	struct str dns[NAMES_MAX], addresses[NAMES_MAX];
+	unsigned dns_count, address_count;
+	char host[256];
+};
+
+static bool looks_like_address(struct str s)
+{
+	if (memchr(s.p, ':', s.n))
+		return true;
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] != '.' && (s.p[i] < '0' || s.p[i] > '9'))
+			return false;
+	return s.n > 0;
+}
+
+static void add_name(struct own_names *names, struct str name)
+{
+	if (!name.n)
+		return;
+	if (looks_like_address(name)) {
+		if (names->address_count < NAMES_MAX)
+			names->addresses[names->address_count++] = name;
+	} else if (names->dns_count < NAMES_MAX) {
+		names->dns[names->dns_count++] = name;
+	}
+}
+
+static void own_names(const struct config *config, struct own_names *ret)
+{
+	*ret = (struct own_names){0};
+	add_name(ret, STR("localhost"));
+	add_name(ret, STR("127.0.0.1"));
+	add_name(ret, STR("::1"));
+	if (gethostname(ret->host, sizeof(ret->host) - 1) == 0 && strcmp(ret->host, "localhost") != 0)
+		add_name(ret, str_of(ret->host));
+	struct str rest = str_of(config->tls_names), name;
+	while (rest.n && str_cut(&rest, ',', &name))
+		add_name(ret, str_trim(name));
+	add_name(ret, str_trim(rest));
+}
+
+char *own_cert_path(const struct paths *paths, const char *name, const char *suffix)
+{
+	char file[64];
+	snprintf(file, sizeof(file), "%s.%s", name, suffix);
+	return path_join(paths->tls, file);
+}
+
+/* Whether the certificate at `path` can be used for another third of its life. */
+static bool still_good(const char *path)
+{
+	AUTO(file_auto) FILE *f = fopen(path, "re");
+	X509 *cert = f ? PEM_read_X509(f, NULL, NULL, NULL) : NULL;
+	int days, seconds, left_days, left_seconds;
+	bool good =
+		cert &&
+		ASN1_TIME_diff(&days, &seconds, X509_get0_notBefore(cert), X509_get0_notAfter(cert)) == 1 &&
+		ASN1_TIME_diff(&left_days, &left_seconds, NULL, X509_get0_notAfter(cert)) == 1 &&
+		left_days * 3 >= days && left_seconds >= 0;
+	X509_free(cert);
+	return good;
+}
+
+static int renew_if_due(struct server *server, const struct ca *ca, const struct paths *paths,
+	const struct config *config, const struct own_cert *own, struct err *e)
+{
+	AUTO(free_auto) char *cert_path = own_cert_path(paths, own->name, "pem");
+	AUTO(free_auto) char *key_path = own_cert_path(paths, own->name, "key");
+	if (!cert_path || !key_path)
+		return err_oom(e);
+	if (access(key_path, R_OK) == 0 && still_good(cert_path))
+		return 0;
+	struct own_names names;
+	own_names(config, &names);
+	AUTO(buf_wipe_auto) struct buf key, chain;
+	AUTO(buf_auto) struct buf spki;
+	buf_init(&key, 16 * 1024);
+	buf_init(&chain, 64 * 1024);
+	buf_init(&spki, 8 * 1024);
+	if (ca_generate_key(STR("ec:P-256"), &key, &spki, e) < 0)
+		return -1;
+	struct server_order order = {
+		.role = own->role,
+		.name = str_of(own->name),
+		.domain = str_of(config->trust_domain),
+		.public_key_der = buf_str(&spki),
+		.dns_names = names.dns,
+		.dns_count = names.dns_count,
+		.addresses = names.addresses,
+		.address_count = names.address_count,
+	};
+	struct ca_issued issued;
+	if (server_issue(server, &(struct server_actor){"start-up", ""}, &order, &issued, e) < 0)
+		return err_context(e, "issue the certificate of the %s listener", own->name);
+	buf_add_str(&chain, buf_str(&issued.pem));
+	buf_add_str(&chain, ca_issuing_pem(ca));
+	ca_issued_clear(&issued);
+	if (buf_check(&chain, e) < 0 || file_replace(key_path, 0600, buf_str(&key), e) < 0 ||
+		file_replace(cert_path, 0644, buf_str(&chain), e) < 0)
+		return -1;
+	log_event(LOG_INFO, "certificate.issued", LF_STR("certificate", own->name));
+	return 0;
+}
+
+int own_certs_ensure(struct server *server, const struct ca *ca, const struct paths *paths,
+	const struct config *config, struct err *e)
+{
+	for (size_t i = 0; i < ARRAY_LEN(own_certs); i++)
+		if (renew_if_due(server, ca, paths, config, &own_certs[i], e) < 0)
+			return -1;
+	return 0;
+}

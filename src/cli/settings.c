@@ -1,0 +1,42 @@
+/* settings.c - see settings.h. */
+#include "cli/settings.h"
+
+#include <unistd.h>
+
+#include "base/log.h"
+
+extern char **environ;
+
+int settings_load(const struct settings *s, struct config **ret_config, struct err *e)
+{
+	/* The directory's own file is optional, a file that was named is not. */
+	const char *file = s->file ? s->file : access(s->paths.config, F_OK) == 0 ? s->paths.config : NULL;
+	struct config_source source = {
+		.file = file, .sets = s->sets.items, .set_count = s->sets.count, .env = environ};
+	return config_load(&source, ret_config, e);
+}
+
+int settings_open(struct settings *s, struct config **ret_config, struct err *e)
+{
+	if (paths_init(s->data, &s->paths, e) < 0)
+		return -1;
+	return settings_load(s, ret_config, e);
+}
+
+void settings_clear(struct settings *s)
+{
+	paths_clear(&s->paths);
+}
+
+int settings_log(const struct config *c, bool again, struct err *e)
+{
+	struct log_options o = {
+		.level = (enum log_level)c->log_level,
+		.format = (enum log_format)c->log_format,
+		.to_stderr = c->log_stderr,
+		.file = c->log_file,
+		.keep_days = (unsigned)c->log_keep_days,
+		.clock = &clock_system,
+	};
+	return again ? log_reopen(&o, e) : log_open(&o, e);
+}

@@ -1,0 +1,47 @@
+/* destination.h - where a worker delivers to: the main server, in this process or over the network.
+ *
+ * Each delivery thread opens a session of its own, so that whatever is costly to set up (a connection, opened
+ * key contexts) is never shared between threads.
+ *
+ * Errors: deliver returns <0 with ERR_RETRY when the destination as a whole cannot be reached or cannot take
+ *         anything now: the batch is untouched, consumes no attempts, and the circuit breaker opens. What is
+ *         wrong with a single message is its result, not an error. */
+#ifndef ROLE_DESTINATION_H
+#define ROLE_DESTINATION_H
+
+#include "base/err.h"
+#include "message/sealed.h"
+
+enum delivery_outcome {
+	DELIVERY_STORED,    /* on the main server's disk */
+	DELIVERY_DUPLICATE, /* was there already: as good as stored */
+	DELIVERY_REJECTED,  /* will never be taken: dead letter */
+	DELIVERY_RETRY,     /* this message failed, may work later: an attempt is counted */
+	DELIVERY_OUTCOMES
+};
+
+struct delivery_item {
+	const struct sealed *sealed;
+	unsigned attempt_count; /* finished attempts, without this one */
+	/* results */
+	enum delivery_outcome outcome;
+	const char *reason;     /* REJECTED, RETRY: a short code, static storage */
+	int64_t retry_after_ms; /* RETRY: the destination's own wish, 0: none */
+};
+
+struct destination {
+	const char *name; /* for logs and health: "in process", a URL */
+	void *arg;
+	MUST_CHECK int (*open)(void *arg, void **ret_session, struct err *e);
+	void (*close)(void *session);
+	MUST_CHECK int (*deliver)(void *session, struct delivery_item *items, unsigned count, struct err *e);
+};
+
+/* "stored", … */
+static inline const char *delivery_outcome_name(enum delivery_outcome o)
+{
+	static const char *const names[DELIVERY_OUTCOMES] = {"stored", "duplicate", "rejected", "retry"};
+	return names[o];
+}
+
+#endif

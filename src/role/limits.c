@@ -1,0 +1,16 @@
+/* limits.c - see limits.h. */
+#include "role/limits.h"
+
+void limits_from_config(const struct config *c, struct http_limits *ret)
+{
+	http_limits_default(ret);
+	ret->connections = (unsigned)c->connections_max;
+	ret->connections_per_address = (unsigned)c->connections_per_address;
+	ret->connections_per_client = (unsigned)c->connections_per_client;
+	ret->requests_in_flight = (unsigned)c->requests_in_flight;
+	ret->handshake_ms = c->handshake_timeout;
+	ret->head_ms = c->head_timeout;
+	ret->body_ms = c->body_timeout;
+	ret->idle_ms = c->idle_timeout;
+	ret->write_ms = c->write_timeout;
+}

@@ -1,0 +1,10 @@
+/* limits.h - a listener's bounds, from the configuration. */
+#ifndef ROLE_LIMITS_H
+#define ROLE_LIMITS_H
+
+#include "base/config.h"
+#include "http/server.h"
+
+void limits_from_config(const struct config *c, struct http_limits *ret);
+
+#endif

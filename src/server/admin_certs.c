@@ -1,0 +1,317 @@
+/* admin_certs.c - /admin/certificates: issue, list, show, revoke. Each change leaves an audit row. */
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <stdio.h>
+
+#include "base/auto.h"
+#include "base/metrics.h"
+#include "server/internal.h"
+
+enum { NAMES_MAX = 16 };
+
+#define ADMIN ROLE_BIT(ROLE_ADMIN)
+
+static const char *const revoke_reasons[] = {"unspecified", "keyCompromise", "cACompromise",
+	"affiliationChanged", "superseded", "cessationOfOperation", "privilegeWithdrawn", NULL};
+
+/* --- one certificate as JSON --- */
+
+static const char *cert_status(const struct server *s, const struct store_cert *c)
+{
+	if (c->revoked_at.ms)
+		return "revoked";
+	if (c->not_after.ms <= clock_wall(s->clock).ms)
+		return "expired";
+	return c->suspended ? "suspended" : "valid";
+}
+
+static int put_pem(struct json_out *w, const char *key, struct str der, struct err *e)
+{
+	const unsigned char *p = (const unsigned char *)der.p;
+	X509 *cert = d2i_X509(NULL, &p, (long)der.n);
+	BIO *bio = BIO_new(BIO_s_mem());
+	char *text = NULL;
+	long n = 0;
+	if (cert && bio && PEM_write_bio_X509(bio, cert))
+		n = BIO_get_mem_data(bio, &text);
+	if (n > 0)
+		json_put_str(w, key, str_mem(text, (size_t)n));
+	BIO_free(bio);
+	X509_free(cert);
+	return n > 0 ? 0 : err_set(e, ERR_FATAL, "a stored certificate cannot be read");
+}
+
+static void put_cert(struct json_out *w, const char *key, const struct server *s, const struct store_cert *c)
+{
+	char serial[2 * SERIAL_MAX_BYTES + 1];
+	hex_encode(c->serial, c->serial_bytes, serial);
+	json_open_object(w, key);
+	json_put_str(w, "serial", str_of(serial));
+	json_put_str(w, "name", c->name);
+	json_put_str(w, "domain", c->domain);
+	json_put_str(w, "role", c->role);
+	json_put_str(w, "status", str_of(cert_status(s, c)));
+	json_put_time(w, "issued_at", c->issued_at);
+	json_put_time(w, "not_before", c->not_before);
+	json_put_time(w, "not_after", c->not_after);
+	if (c->revoked_at.ms) {
+		json_put_time(w, "revoked_at", c->revoked_at);
+		json_put_str(w, "revoke_reason", c->revoke_reason);
+	}
+}
+
+/* --- POST /admin/certificates/generate --- */
+
+struct order {
+	struct server_order order;
+	struct str dns[NAMES_MAX], addresses[NAMES_MAX];
+	struct buf spki, key_pem;
+};
+
+/* An array of strings, up to NAMES_MAX. */
+static bool take_names(struct job *j, const json_t *in, const char *key, struct str *ret, unsigned *ret_count)
+{
+	const json_t *list = json_object_get(in, key);
+	*ret_count = 0;
+	if (!list)
+		return true;
+	if (!json_is_array(list) || json_array_size(list) > NAMES_MAX) {
+		job_invalid(j, "", "wrong_type", "names are arrays of at most 16 strings");
+		return false;
+	}
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *item = json_array_get(list, i);
+		if (!json_is_string(item)) {
+			job_invalid(j, "", "wrong_type", "names are arrays of at most 16 strings");
+			return false;
+		}
+		ret[i] = arena_copy(
+			j->request->arena, str_mem(json_string_value(item), json_string_length(item)));
+		if (!ret[i].p)
+			return false;
+	}
+	*ret_count = (unsigned)json_array_size(list);
+	return true;
+}
+
+/* The key to certify: from a CSR, or made here and handed out once. */
+static bool take_key(struct job *j, const json_t *in, struct order *o)
+{
+	struct str csr, key_type;
+	struct err e = ERR_INIT;
+	if (!job_string(j, in, "csr", false, &csr) || !job_string(j, in, "key_type", false, &key_type))
+		return false;
+	if (csr.n && key_type.n) {
+		job_invalid(j, "/key_type", "conflict", "give a csr or a key_type, not both");
+		return false;
+	}
+	int rc = csr.n ? ca_csr_public_key(csr, &o->spki, &e)
+		       : ca_generate_key(key_type.n ? key_type : STR("ec:P-256"), &o->key_pem, &o->spki, &e);
+	if (rc >= 0)
+		return true;
+	if (e.kind == ERR_REJECT)
+		job_invalid(j, csr.n ? "/csr" : "/key_type", "refused",
+			arena_strdup(j->request->arena, str_of(e.text)));
+	else
+		job_fail(j, &e);
+	return false;
+}
+
+static bool take_order(struct job *j, const json_t *in, struct order *o)
+{
+	static const char *const known[] = {
+		"name", "domain", "role", "days", "csr", "key_type", "dns_names", "addresses", NULL};
+	struct str role;
+	o->order.days = 0;
+	if (!job_known(j, in, known) || !job_string(j, in, "name", true, &o->order.name) ||
+		!job_string(j, in, "domain", true, &o->order.domain) ||
+		!job_string(j, in, "role", false, &role) ||
+		!job_integer(j, in, "days", 1, 36500, &o->order.days) ||
+		!take_names(j, in, "dns_names", o->dns, &o->order.dns_count) ||
+		!take_names(j, in, "addresses", o->addresses, &o->order.address_count))
+		return false;
+	o->order.role = ROLE_CLIENT;
+	if (role.n && (!role_parse(role, &o->order.role) || o->order.role == ROLE_NONE)) {
+		job_invalid(
+			j, "/role", "unknown", "client, proxy, worker, server, monitor or admin is expected");
+		return false;
+	}
+	o->order.dns_names = o->dns;
+	o->order.addresses = o->addresses;
+	return take_key(j, in, o);
+}
+
+static void answer_issued(
+	struct job *j, struct server *s, const struct order *o, const struct ca_issued *issued)
+{
+	struct json_out w = json_out_to(&j->body);
+	struct store_cert row = {
+		.serial_bytes = issued->identity.serial_bytes,
+		.name = o->order.name,
+		.domain = o->order.domain,
+		.role = str_of(role_name(o->order.role)),
+		.issued_at = clock_wall(s->clock),
+		.not_before = issued->identity.not_before,
+		.not_after = issued->identity.not_after,
+	};
+	memcpy(row.serial, issued->identity.serial, sizeof(row.serial));
+	put_cert(&w, NULL, s, &row);
+	json_put_str(&w, "certificate_pem", buf_str(&issued->pem));
+	json_put_str(&w, "issuer_pem", ca_issuing_pem(s->ca));
+	json_put_str(&w, "ca_pem", ca_bundle(s->ca));
+	if (o->key_pem.n)
+		json_put_str(&w, "private_key_pem", buf_str(&o->key_pem));
+	json_close_object(&w);
+	j->status = 201;
+}
+
+static void run_generate(struct job *j)
+{
+	struct server *s = server_of(j->request);
+	AUTO(json_auto) json_t *in = job_json(j);
+	if (!in)
+		return;
+	struct order o = {.order = {.days = 0}};
+	buf_init(&o.spki, 8 * 1024);
+	buf_init(&o.key_pem, 16 * 1024);
+	if (take_order(j, in, &o)) {
+		struct server_actor actor = server_actor_of(j->request);
+		struct ca_issued issued;
+		struct err e = ERR_INIT;
+		o.order.public_key_der = buf_str(&o.spki);
+		if (server_issue(s, &actor, &o.order, &issued, &e) < 0) {
+			job_fail(j, &e);
+		} else {
+			answer_issued(j, s, &o, &issued);
+			ca_issued_clear(&issued);
+		}
+	}
+	buf_clear(&o.spki);
+	buf_wipe(&o.key_pem);
+}
+
+/* --- POST /admin/certificates/revoke --- */
+
+static bool take_revocation(struct job *j, const json_t *in, struct store_revoke *ret)
+{
+	static const char *const known[] = {"name", "serial", "reason", NULL};
+	struct str serial;
+	if (!job_known(j, in, known) || !job_string(j, in, "name", false, &ret->name) ||
+		!job_string(j, in, "serial", false, &serial) ||
+		!job_string(j, in, "reason", false, &ret->reason))
+		return false;
+	if (!ret->name.n == !serial.n) {
+		job_invalid(j, "", "required", "give a name or a serial");
+		return false;
+	}
+	ret->serial_bytes = (unsigned)(serial.n / 2);
+	if (serial.n && (ret->serial_bytes > SERIAL_MAX_BYTES ||
+				!hex_decode(serial, ret->serial, ret->serial_bytes))) {
+		job_invalid(j, "/serial", "not_a_serial", "a serial is an even number of hexadecimal digits");
+		return false;
+	}
+	if (!ret->reason.n)
+		ret->reason = STR("unspecified");
+	for (const char *const *reason = revoke_reasons; *reason; reason++)
+		if (str_eq(ret->reason, str_of(*reason)))
+			return true;
+	job_invalid(j, "/reason", "unknown", "a reason code of RFC 5280 is expected, such as keyCompromise");
+	return false;
+}
+
+static void run_revoke(struct job *j)
+{
+	struct server *s = server_of(j->request);
+	AUTO(json_auto) json_t *in = job_json(j);
+	struct store_revoke op = {.at = clock_wall(s->clock)};
+	if (!in || !take_revocation(j, in, &op))
+		return;
+	struct server_actor actor = server_actor_of(j->request);
+	char serial[2 * SERIAL_MAX_BYTES + 1];
+	hex_encode(op.serial, op.serial_bytes, serial);
+	struct err e = ERR_INIT;
+	/* The registry first: the answer must not come before the certificate is refused everywhere in here.
+	 */
+	if (store_wait(s->store, STORE_REVOKE, &op.op, &e) < 0 || server_sync_registry(s, &e) < 0 ||
+		server_audit(s, &actor, "certificate.revoke", op.name.n ? op.name : str_of(serial), "ok",
+			(struct str){"", 0}, &e) < 0) {
+		job_fail(j, &e);
+		return;
+	}
+	metric_add(METRIC_CERTS_REVOKED, op.revoked_count);
+	struct json_out w = json_out_to(&j->body);
+	json_open_object(&w, NULL);
+	json_put_int(&w, "revoked", op.revoked_count);
+	json_close_object(&w);
+}
+
+/* --- GET --- */
+
+static void run_list(struct job *j)
+{
+	struct server *s = server_of(j->request);
+	struct http_request *r = j->request;
+	struct store_cert_query query = {
+		.name = http_query(r, STR("name")),
+		.domain = http_query(r, STR("domain")),
+		.role = http_query(r, STR("role")),
+	};
+	struct store_cert *certs;
+	unsigned count;
+	struct err e = ERR_INIT;
+	if (!job_limit(j, &query.max) || !job_cursor(j, &query.after_change) ||
+		!job_query_time(j, "expires_before", &query.expires_before))
+		return;
+	if (store_read_certs(s->store, &query, r->arena, &certs, &count, &e) < 0) {
+		job_fail(j, &e);
+		return;
+	}
+	struct json_out w = json_out_to(&j->body);
+	json_open_object(&w, NULL);
+	json_open_array(&w, "certificates");
+	for (unsigned i = 0; i < count; i++) {
+		put_cert(&w, NULL, s, &certs[i]);
+		json_close_object(&w);
+	}
+	json_close_array(&w);
+	job_put_cursor(&w, count == query.max ? certs[count - 1].change : 0);
+	json_close_object(&w);
+}
+
+static void run_show(struct job *j)
+{
+	struct server *s = server_of(j->request);
+	struct str hex = j->request->params[0];
+	uint8_t serial[SERIAL_MAX_BYTES];
+	struct store_cert cert;
+	struct err e = ERR_INIT;
+	if (hex.n > 2 * SERIAL_MAX_BYTES || !hex_decode(hex, serial, hex.n / 2)) {
+		err_set(&e, ERR_NOT_FOUND, "no certificate has this serial");
+		job_fail(j, &e);
+		return;
+	}
+	if (store_read_cert(s->store, serial, (unsigned)(hex.n / 2), j->request->arena, &cert, &e) < 0) {
+		job_fail(j, &e);
+		return;
+	}
+	struct json_out w = json_out_to(&j->body);
+	put_cert(&w, NULL, s, &cert);
+	if (put_pem(&w, "certificate_pem", cert.der, &e) < 0)
+		job_fail(j, &e);
+	json_close_object(&w);
+}
+
+ADMIN_HANDLER(post_generate, run_generate)
+ADMIN_HANDLER(post_revoke, run_revoke)
+ADMIN_HANDLER(get_list, run_list)
+ADMIN_HANDLER(get_one, run_show)
+
+const struct http_route admin_cert_routes[] = {
+	{"GET", "/admin/certificates", ADMIN, false, get_list, "List certificates", 0},
+	{"POST", "/admin/certificates/generate", ADMIN, false, post_generate, "Issue a certificate",
+		ADMIN_BODY_BYTES},
+	{"POST", "/admin/certificates/revoke", ADMIN, false, post_revoke, "Revoke by name or serial",
+		ADMIN_BODY_BYTES},
+	{"GET", "/admin/certificates/{serial}", ADMIN, false, get_one, "Show a certificate", 0},
+	{0},
+};

@@ -1,0 +1,130 @@
+/* admin_misc.c - /admin/stats, /admin/audit, /admin/clients, /admin/ca: what is there and who did what. */
+#include "base/auto.h"
+#include "server/internal.h"
+
+#define ADMIN ROLE_BIT(ROLE_ADMIN)
+
+static void run_stats(struct job *j)
+{
+	struct server *s = server_of(j->request);
+	struct store_counts counts;
+	struct err e = ERR_INIT;
+	if (store_read_counts(s->store, &counts, &e) < 0) {
+		job_fail(j, &e);
+		return;
+	}
+	struct json_out w = json_out_to(&j->body);
+	json_open_object(&w, NULL);
+	json_put_int(&w, "messages", (int64_t)counts.messages);
+	json_open_object(&w, "messages_by_status");
+	for (unsigned i = 0; i < MESSAGE_STATES; i++)
+		json_put_int(&w, message_state_name(i), (int64_t)counts.by_state[i]);
+	json_close_object(&w);
+	json_put_int(&w, "clients", (int64_t)counts.clients);
+	json_put_int(&w, "certificates", (int64_t)counts.certificates);
+	json_put_int(&w, "audit_rows", (int64_t)counts.audit_rows);
+	json_put_str(&w, "store", str_of(store_description(s->store)));
+	json_close_object(&w);
+}
+
+static void put_audit_row(struct json_out *w, const struct store_audit_row *row)
+{
+	char hash[2 * sizeof(row->hash) + 1];
+	hex_encode(row->hash, sizeof(row->hash), hash);
+	json_open_object(w, NULL);
+	json_put_int(w, "sequence", row->sequence);
+	json_put_time(w, "at", row->at);
+	json_put_str(w, "actor", row->actor);
+	json_put_str(w, "origin", row->origin);
+	json_put_str(w, "action", row->action);
+	json_put_str(w, "target", row->target);
+	json_put_str(w, "result", row->result);
+	if (row->detail.n)
+		json_put_raw(w, "detail", row->detail);
+	json_put_str(w, "hash", str_of(hash));
+	json_close_object(w);
+}
+
+static void run_audit(struct job *j)
+{
+	struct server *s = server_of(j->request);
+	struct store_audit_row *rows;
+	unsigned limit, count;
+	int64_t after;
+	struct err e = ERR_INIT;
+	if (!job_limit(j, &limit) || !job_cursor(j, &after))
+		return;
+	if (store_read_audit(s->store, after, limit, j->request->arena, &rows, &count, &e) < 0) {
+		job_fail(j, &e);
+		return;
+	}
+	struct json_out w = json_out_to(&j->body);
+	json_open_object(&w, NULL);
+	json_open_array(&w, "rows");
+	for (unsigned i = 0; i < count; i++)
+		put_audit_row(&w, &rows[i]);
+	json_close_array(&w);
+	job_put_cursor(&w, count == limit ? rows[count - 1].sequence : 0);
+	json_close_object(&w);
+}
+
+static void run_clients(struct job *j)
+{
+	struct server *s = server_of(j->request);
+	struct http_request *r = j->request;
+	struct store_client *rows;
+	unsigned limit, count;
+	struct err e = ERR_INIT;
+	struct str after = http_query(r, STR("cursor")), domain = http_query(r, STR("domain"));
+	if (!job_limit(j, &limit))
+		return;
+	if (store_read_clients(s->store, domain, after, limit, r->arena, &rows, &count, &e) < 0) {
+		job_fail(j, &e);
+		return;
+	}
+	struct json_out w = json_out_to(&j->body);
+	json_open_object(&w, NULL);
+	json_open_array(&w, "clients");
+	for (unsigned i = 0; i < count; i++) {
+		json_open_object(&w, NULL);
+		json_put_str(&w, "name", rows[i].name);
+		json_put_str(&w, "domain", rows[i].domain);
+		json_put_str(
+			&w, "status", rows[i].status == CLIENT_SUSPENDED ? STR("suspended") : STR("active"));
+		json_put_time(&w, "created_at", rows[i].created_at);
+		json_close_object(&w);
+	}
+	json_close_array(&w);
+	if (count == limit)
+		json_put_str(&w, "next_cursor", rows[count - 1].name);
+	else
+		json_put_null(&w, "next_cursor");
+	json_close_object(&w);
+}
+
+static void run_ca(struct job *j)
+{
+	const struct server *s = server_of(j->request);
+	char key_id[2 * IDENTITY_KEY_ID_BYTES + 1];
+	hex_encode(ca_issuing_key_id(s->ca), IDENTITY_KEY_ID_BYTES, key_id);
+	struct json_out w = json_out_to(&j->body);
+	json_open_object(&w, NULL);
+	json_put_str(&w, "issuing_key_id", str_of(key_id));
+	json_put_time(&w, "issuing_not_after", ca_issuing_not_after(s->ca));
+	json_put_time(&w, "root_not_after", ca_root_not_after(s->ca));
+	json_put_str(&w, "ca_pem", ca_bundle(s->ca));
+	json_close_object(&w);
+}
+
+ADMIN_HANDLER(get_stats, run_stats)
+ADMIN_HANDLER(get_audit, run_audit)
+ADMIN_HANDLER(get_clients, run_clients)
+ADMIN_HANDLER(get_ca, run_ca)
+
+const struct http_route admin_misc_routes[] = {
+	{"GET", "/admin/stats", ADMIN, false, get_stats, "Counts of what is stored", 0},
+	{"GET", "/admin/audit", ADMIN, false, get_audit, "The audit trail, oldest first", 0},
+	{"GET", "/admin/clients", ADMIN, false, get_clients, "List clients", 0},
+	{"GET", "/admin/ca", ADMIN, false, get_ca, "The certificate authority", 0},
+	{0},
+};

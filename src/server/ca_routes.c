@@ -1,0 +1,40 @@
+/* ca_routes.c - what the CA publishes to anyone: its certificates and the revocation list. */
+#include <openssl/evp.h>
+#include <stdio.h>
+
+#include "server/internal.h"
+
+enum { ETAG_BYTES = 24 };
+
+#define ANYONE                                                                                               \
+	(ROLE_BIT(ROLE_NONE) | ROLE_BIT(ROLE_CLIENT) | ROLE_BIT(ROLE_PROXY) | ROLE_BIT(ROLE_WORKER) |        \
+		ROLE_BIT(ROLE_SERVER) | ROLE_BIT(ROLE_MONITOR) | ROLE_BIT(ROLE_ADMIN))
+
+/* A strong ETag over the content; 304 when the client has it already. */
+static void reply_tagged(struct http_request *r, const char *content_type, struct str body)
+{
+	uint8_t digest[32];
+	char etag[ETAG_BYTES], hex[17];
+	if (EVP_Q_digest(NULL, "SHA256", NULL, body.p, body.n, digest, NULL) != 1) {
+		http_reply_problem(r, PROBLEM_INTERNAL_ERROR, NULL);
+		return;
+	}
+	hex_encode(digest, 8, hex);
+	snprintf(etag, sizeof(etag), "\"%s\"", hex);
+	http_set_header(r, "ETag", str_of(etag));
+	http_set_header(r, "Cache-Control", STR("max-age=300"));
+	if (str_eq(http_header(r, STR("if-none-match")), str_of(etag)))
+		http_reply(r, 304, NULL, (struct str){"", 0});
+	else
+		http_reply(r, 200, content_type, body);
+}
+
+static void get_ca(struct http_request *r)
+{
+	reply_tagged(r, "application/x-pem-file", ca_bundle(server_of(r)->ca));
+}
+
+const struct http_route ca_routes[] = {
+	{"GET", "/ca/ca.pem", ANYONE, true, get_ca, "The CA's certificates: what everyone trusts", 0},
+	{0},
+};

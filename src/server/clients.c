@@ -1,0 +1,104 @@
+/* clients.c - see clients.h. */
+#include "server/clients.h"
+
+#include <stdlib.h>
+#include <uthash.h>
+
+#include "base/auto.h"
+#include "message/message.h"
+
+enum { PAGE = 500, PAGE_ARENA_BYTES = 1024 * 1024 };
+
+struct client {
+	char name[CLIENT_NAME_BYTES + 1], domain[DOMAIN_NAME_BYTES + 1];
+	UT_hash_handle hh;
+};
+
+struct clients {
+	pthread_rwlock_t lock;
+	struct client *by_name;
+};
+
+static void copy_name(char *out, size_t room, struct str s)
+{
+	size_t n = s.n < room - 1 ? s.n : room - 1;
+	memcpy(out, s.p, n);
+	out[n] = 0;
+}
+
+static struct client *find(struct clients *c, struct str name)
+{
+	struct client *found;
+	HASH_FIND(hh, c->by_name, name.p, name.n, found);
+	return found;
+}
+
+int clients_set(struct clients *c, struct str name, struct str domain, struct err *e)
+{
+	if (!message_name_valid(name) || !message_name_valid(domain))
+		return err_set(e, ERR_FATAL, "the store holds a client with an impossible name");
+	struct client *fresh = calloc(1, sizeof(*fresh));
+	if (!fresh)
+		return err_oom(e);
+	copy_name(fresh->name, sizeof(fresh->name), name);
+	pthread_rwlock_wrlock(&c->lock);
+	struct client *client = find(c, name);
+	if (!client) {
+		client = TAKE(fresh);
+		HASH_ADD_KEYPTR(hh, c->by_name, client->name, name.n, client);
+	}
+	copy_name(client->domain, sizeof(client->domain), domain);
+	pthread_rwlock_unlock(&c->lock);
+	free(fresh);
+	return 0;
+}
+
+bool clients_known(struct clients *c, struct str name, struct str domain)
+{
+	pthread_rwlock_rdlock(&c->lock);
+	const struct client *client = find(c, name);
+	bool known = client && str_eq(str_of(client->domain), domain);
+	pthread_rwlock_unlock(&c->lock);
+	return known;
+}
+
+int clients_load(struct store *store, struct clients **ret, struct err *e)
+{
+	struct clients *c = calloc(1, sizeof(*c));
+	if (!c)
+		return err_oom(e);
+	pthread_rwlock_init(&c->lock, NULL);
+	AUTO(arena_auto) struct arena arena;
+	arena_init(&arena, PAGE_ARENA_BYTES);
+	char last[CLIENT_NAME_BYTES + 1] = "";
+	unsigned count = PAGE;
+	while (count == PAGE) {
+		struct store_client *rows;
+		arena_reset(&arena);
+		int rc = store_read_clients(
+			store, (struct str){"", 0}, str_of(last), PAGE, &arena, &rows, &count, e);
+		for (unsigned i = 0; rc >= 0 && i < count; i++)
+			rc = clients_set(c, rows[i].name, rows[i].domain, e);
+		if (rc < 0) {
+			clients_free(c);
+			return -1;
+		}
+		if (count)
+			copy_name(last, sizeof(last), rows[count - 1].name);
+	}
+	*ret = c;
+	return 0;
+}
+
+void clients_free(struct clients *c)
+{
+	if (!c)
+		return;
+	struct client *client, *next;
+	HASH_ITER (hh, c->by_name, client, next) {
+		HASH_DEL(c->by_name, client);
+		free(client);
+	}
+	pthread_rwlock_destroy(&c->lock);
+	free(c);
+}

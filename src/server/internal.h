@@ -1,0 +1,63 @@
+/* internal.h - what the files of server/ share. */
+#ifndef SERVER_INTERNAL_H
+#define SERVER_INTERNAL_H
+
+#include "role/job.h"
+#include "server/clients.h"
+#include "server/server.h"
+
+struct server {
+	struct role_context context; /* first: the health routes read it */
+	const struct clock *clock;
+	struct store *store;
+	struct ca *ca;
+	const struct keyring *keyring;
+	struct registry *registry;
+	struct queue *queue;
+	struct clients *clients;
+	struct destination destination;
+	struct work_pool *pool;
+	int64_t cert_days, cert_days_max;
+	pthread_mutex_t sync_lock; /* one registry synchronisation at a time */
+
+	struct tls_server *tls;
+	struct http_server *tls_http, *admin_http, *metrics_http;
+};
+
+static inline struct server *server_of(const struct http_request *r)
+{
+	return r->context;
+}
+
+/* Who sends this request: an administrator's certificate, or whoever may open the admin socket. */
+struct server_actor server_actor_of(const struct http_request *r);
+
+/* One audit row, on disk when this returns 0. `detail` is a JSON object or empty. */
+MUST_CHECK int server_audit(struct server *s, const struct server_actor *actor, const char *action,
+	struct str target, const char *result, struct str detail, struct err *e);
+
+/* Brings the registry up to the store's last change. */
+MUST_CHECK int server_sync_registry(struct server *s, struct err *e);
+
+/* The destination's functions (deliver.c). */
+MUST_CHECK int deliver_open(void *arg, void **ret_session, struct err *e);
+void deliver_close(void *session);
+MUST_CHECK int deliver_batch(void *session, struct delivery_item *items, unsigned count, struct err *e);
+
+/* Route tables; each ends with method NULL. */
+extern const struct http_route admin_cert_routes[];
+extern const struct http_route admin_message_routes[];
+extern const struct http_route admin_queue_routes[];
+extern const struct http_route admin_misc_routes[];
+extern const struct http_route ca_routes[];
+
+enum { ADMIN_BODY_BYTES = 64 * 1024 };
+
+/* A handler whose work is done by run(struct job *) on the work pool. */
+#define ADMIN_HANDLER(name, run)                                                                             \
+	static void name(struct http_request *r)                                                             \
+	{                                                                                                    \
+		job_start(r, server_of(r)->pool, run);                                                       \
+	}
+
+#endif

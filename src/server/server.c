@@ -1,0 +1,251 @@
+/* server.c - wiring of the main server: registry and clients in memory, listeners, reload, drain. */
+#include "server/server.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/auto.h"
+#include "role/limits.h"
+#include "role/routes.h"
+#include "server/internal.h"
+
+enum {
+	POOL_THREADS = 4,
+	POOL_LIMIT = 1024,
+	SYNC_PAGE = 500,
+	SYNC_ARENA_BYTES = 16 * 1024 * 1024,
+};
+
+struct server_actor server_actor_of(const struct http_request *r)
+{
+	bool has_cert = r->peer && r->peer->role != ROLE_NONE;
+	return (struct server_actor){has_cert ? r->peer->name : "local administrator", r->peer_address};
+}
+
+int server_audit(struct server *s, const struct server_actor *actor, const char *action, struct str target,
+	const char *result, struct str detail, struct err *e)
+{
+	struct store_audit op = {
+		.row =
+			{
+				.actor = str_of(actor->name),
+				.origin = str_of(actor->origin),
+				.action = str_of(action),
+				.target = target,
+				.result = str_of(result),
+				.detail = detail,
+			},
+	};
+	return store_wait(s->store, STORE_AUDIT, &op.op, e) < 0 ? err_context(e, "audit") : 0;
+}
+
+static bool to_registry_row(const struct store_cert *cert, struct registry_row *ret)
+{
+	*ret = (struct registry_row){
+		.serial_bytes = cert->serial_bytes,
+		.status = cert->revoked_at.ms ? REGISTRY_REVOKED
+			  : cert->suspended   ? REGISTRY_SUSPENDED
+					      : REGISTRY_ACTIVE,
+		.name = cert->name,
+		.domain = cert->domain,
+		.not_after = cert->not_after,
+		.change = cert->change,
+	};
+	memcpy(ret->serial, cert->serial, sizeof(ret->serial));
+	memcpy(ret->issuer_key_id, cert->issuer_key_id, sizeof(ret->issuer_key_id));
+	return role_parse(cert->role, &ret->role);
+}
+
+/* Applies one page of changes; *ret_count tells how many rows there were. */
+static int sync_page(struct server *s, struct arena *arena, unsigned *ret_count, struct err *e)
+{
+	struct store_cert_query query = {.after_change = registry_change(s->registry), .max = SYNC_PAGE};
+	struct store_cert *certs;
+	if (store_read_certs(s->store, &query, arena, &certs, ret_count, e) < 0)
+		return -1;
+	struct registry_row *rows = arena_alloc(arena, (*ret_count + 1) * sizeof(*rows));
+	if (!rows)
+		return err_oom(e);
+	for (unsigned i = 0; i < *ret_count; i++)
+		if (!to_registry_row(&certs[i], &rows[i]))
+			return err_set(e, ERR_FATAL, "certificate change %lld has an unknown role",
+				(long long)certs[i].change);
+	return *ret_count ? registry_apply(s->registry, rows, *ret_count, e) : 0;
+}
+
+int server_sync_registry(struct server *s, struct err *e)
+{
+	AUTO(arena_auto) struct arena arena;
+	arena_init(&arena, SYNC_ARENA_BYTES);
+	pthread_mutex_lock(&s->sync_lock);
+	unsigned count = SYNC_PAGE;
+	int rc = 0;
+	while (rc >= 0 && count == SYNC_PAGE) {
+		arena_reset(&arena);
+		rc = sync_page(s, &arena, &count, e);
+	}
+	pthread_mutex_unlock(&s->sync_lock);
+	return rc < 0 ? err_context(e, "registry") : 0;
+}
+
+static void check_store(void *arg, struct health_report *ret)
+{
+	const struct server *s = arg;
+	struct store_glance glance;
+	store_glance(s->store, &glance);
+	if (!glance.healthy)
+		ret->status = HEALTH_FAILED;
+	snprintf(ret->detail, sizeof(ret->detail), "%s",
+		glance.healthy ? store_description(s->store) : glance.trouble);
+}
+
+static void take_config(struct server *s, const struct config *config)
+{
+	s->cert_days = config->cert_days;
+	s->cert_days_max = config->cert_days_max;
+}
+
+int server_open(const struct server_options *o, struct server **ret, struct err *e)
+{
+	struct server *s = calloc(1, sizeof(*s));
+	if (!s)
+		return err_oom(e);
+	s->context.health = o->health;
+	s->clock = o->clock;
+	s->store = o->store;
+	s->ca = o->ca;
+	s->keyring = o->keyring;
+	s->registry = o->registry;
+	s->queue = o->queue;
+	s->destination = (struct destination){"in process", s, deliver_open, deliver_close, deliver_batch};
+	pthread_mutex_init(&s->sync_lock, NULL);
+	take_config(s, o->config);
+	if (clients_load(o->store, &s->clients, e) < 0 || server_sync_registry(s, e) < 0) {
+		server_close(s);
+		return -1;
+	}
+	if (o->health)
+		health_add(o->health, "store", false, check_store, s);
+	*ret = s;
+	return 0;
+}
+
+/* Starts one listener with the given tables. */
+static int start_listener(struct server *s, const struct server_listen_options *o, const char *name,
+	const struct http_listen *listen, const struct http_route *const *tables, unsigned roles,
+	struct http_server **ret, struct err *e)
+{
+	AUTO(free_auto) struct http_route *routes = routes_join(tables, roles);
+	if (!routes)
+		return err_oom(e);
+	struct http_server_options http = {
+		.name = name,
+		.listens = listen,
+		.listen_count = 1,
+		.loops = o->loops,
+		.loop_count = o->loop_count,
+		.routes = routes,
+		.context = s,
+		.registry = listen->tls ? s->registry : NULL,
+		.clock = s->clock,
+	};
+	limits_from_config(o->config, &http.limits);
+	return http_server_start(&http, ret, e);
+}
+
+static const struct http_route *const all_tables[] = {admin_cert_routes, admin_message_routes,
+	admin_queue_routes, admin_misc_routes, ca_routes, health_routes, NULL};
+static const struct http_route *const health_tables[] = {health_routes, NULL};
+
+static int listen_tls(struct server *s, const struct server_listen_options *o, struct err *e)
+{
+	struct tls_server_options tls = {
+		.cert_file = o->cert_file,
+		.key_file = o->key_file,
+		.ca_file = o->ca_file,
+		.trust_domain = o->config->trust_domain,
+		.client_cert = true,
+		.http2 = true,
+		.roles = ROLE_BIT(ROLE_PROXY) | ROLE_BIT(ROLE_WORKER) | ROLE_BIT(ROLE_SERVER) |
+			 ROLE_BIT(ROLE_MONITOR) | ROLE_BIT(ROLE_ADMIN) | ROLE_BIT(ROLE_CLIENT),
+		.registry = s->registry,
+		.clock = s->clock,
+	};
+	if (tls_server_new(&tls, &s->tls, e) < 0)
+		return err_context(e, "main server's listener");
+	struct http_listen listen = {.address = o->config->server_listen, .fd = -1, .tls = s->tls};
+	return start_listener(s, o, "server", &listen, all_tables, 0, &s->tls_http, e);
+}
+
+static int listen_admin(struct server *s, const struct server_listen_options *o, struct err *e)
+{
+	AUTO(free_auto) char *address = NULL;
+	if (asprintf(&address, "unix:%s", o->admin_socket) < 0) {
+		address = NULL;
+		return err_oom(e);
+	}
+	struct http_listen listen = {.address = address, .fd = -1};
+	return start_listener(s, o, "admin", &listen, all_tables, ROLE_BIT(ROLE_NONE), &s->admin_http, e);
+}
+
+int server_listen(struct server *s, const struct server_listen_options *o, struct err *e)
+{
+	if (work_pool_start("admin", POOL_THREADS, POOL_LIMIT, &s->pool, e) < 0)
+		return -1;
+	if (o->cert_file && listen_tls(s, o, e) < 0)
+		return -1;
+	if (o->admin_socket && listen_admin(s, o, e) < 0)
+		return -1;
+	if (o->metrics_listen) {
+		struct http_listen listen = {.address = o->metrics_listen, .fd = -1};
+		return start_listener(s, o, "metrics", &listen, health_tables, 0, &s->metrics_http, e);
+	}
+	return 0;
+}
+
+const char *server_tls_address(const struct server *s)
+{
+	return s->tls_http ? http_server_address(s->tls_http, 0) : NULL;
+}
+
+const char *server_metrics_address(const struct server *s)
+{
+	return s->metrics_http ? http_server_address(s->metrics_http, 0) : NULL;
+}
+
+const struct destination *server_destination(struct server *s)
+{
+	return &s->destination;
+}
+
+int server_reload(struct server *s, const struct config *config, struct err *e)
+{
+	take_config(s, config);
+	struct http_limits limits;
+	limits_from_config(config, &limits);
+	if (s->tls_http)
+		http_server_set_limits(s->tls_http, &limits);
+	return s->tls ? tls_server_reload(s->tls, e) : 0;
+}
+
+void server_drain(struct server *s, int64_t drain_ms)
+{
+	struct http_server *const all[] = {s->tls_http, s->admin_http, s->metrics_http};
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		if (all[i])
+			http_server_drain(all[i], drain_ms);
+}
+
+void server_close(struct server *s)
+{
+	if (!s)
+		return;
+	http_server_free(s->tls_http);
+	http_server_free(s->admin_http);
+	http_server_free(s->metrics_http);
+	work_pool_stop(s->pool);
+	tls_server_free(s->tls);
+	clients_free(s->clients);
+	pthread_mutex_destroy(&s->sync_lock);
+	free(s);
+}
