@@ -1,9 +1,9 @@
 /* keyring.h - the main server's sealing keys and index key, on disk.
  *
- * A directory with one file per key, 0600, replaced atomically (write, fsync, rename, fsync of the directory):
- *   sealing-<key id>.key   X25519 private key: the newest `active` one is handed to proxies, the others still open
- *   index.key              32 bytes for the blind index
- * A key id is the first 8 bytes of SHA-256 over the public key.
+ * A directory with one file per key, 0600, replaced atomically (write, fsync, rename, fsync of the
+ * directory): sealing-<key id>.key   X25519 private key: the newest `active` one is handed to proxies, the
+ * others still open index.key              32 bytes for the blind index A key id is the first 8 bytes of
+ * SHA-256 over the public key.
  *
  * Threads:   immutable after load; a reload makes a new one.
  * Security:  private keys are wiped on free and appear in no error or log. Only the main server has them: a
@@ -29,7 +29,8 @@ MUST_CHECK int keyring_load(const char *dir, struct keyring **ret, struct err *e
 void keyring_free(struct keyring *k);
 
 /* Adds a new sealing key, which becomes the active one at the next load; the old ones still open. */
-MUST_CHECK int keyring_rotate(const char *dir, const struct clock *clock, uint8_t ret_key_id[ENVELOPE_KEY_ID_BYTES], struct err *e);
+MUST_CHECK int keyring_rotate(
+	const char *dir, const struct clock *clock, uint8_t ret_key_id[ENVELOPE_KEY_ID_BYTES], struct err *e);
 
 void keyring_active(const struct keyring *k, struct sealing_public *ret);
 
@@ -42,6 +43,7 @@ const uint8_t *keyring_private(const struct keyring *k, const uint8_t key_id[ENV
 /* Blind index of a phone number: HMAC-SHA-256 under the index key over the E.164 form. Finds rows by number
  * without storing it; a bare hash could be reversed by trying all numbers. */
 enum { BLIND_INDEX_BYTES = 32 };
-MUST_CHECK int keyring_blind_index(const struct keyring *k, struct str e164, uint8_t ret[BLIND_INDEX_BYTES], struct err *e);
+MUST_CHECK int keyring_blind_index(
+	const struct keyring *k, struct str e164, uint8_t ret[BLIND_INDEX_BYTES], struct err *e);
 
 #endif

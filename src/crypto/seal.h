@@ -1,8 +1,8 @@
 /* seal.h - sealing a message at the proxy, opening it at the main server.
  *
- * A sealer keeps one HPKE context per epoch (one hour or 2^32 messages, whichever is first) towards the current
- * sealing key; a new key starts a new epoch at once. An opener caches the contexts it has decapsulated by
- * (key id, enc), bounded, least recently used out.
+ * A sealer keeps one HPKE context per epoch (one hour or 2^32 messages, whichever is first) towards the
+ * current sealing key; a new key starts a new epoch at once. An opener caches the contexts it has
+ * decapsulated by (key id, enc), bounded, least recently used out.
  *
  * Threads:  one sealer per I/O thread, one opener per delivery thread; neither is shared.
  * Security: plaintext buffers passed in are the caller's to wipe. */
