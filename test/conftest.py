@@ -1,29 +1,7 @@
 """Fixtures for system/ and torture/: daemons of this test or of this file, and a client with a certificate."""
-import itertools
-
 import pytest
 
-from client import Client
-from daemon import Sealpost
-
-serial = itertools.count(1)
-
-
-class Site:
-    """A running daemon with one client that holds a certificate."""
-
-    def __init__(self, daemon):
-        self.daemon = daemon
-        self.identity = daemon.issue("client_001", "--domain", "example.com")
-
-    def client(self, identity=None):
-        return Client(self.daemon.address(), identity or self.identity)
-
-    def anonymous(self):
-        return Client(self.daemon.address(), None, ca=self.identity.ca)
-
-    def new_identity(self, *options):
-        return self.daemon.issue(f"client-{next(serial)}", "--domain", "example.com", *options)
+from daemon import Sealpost, Site
 
 
 @pytest.fixture

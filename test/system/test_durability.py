@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from conftest import Site
+from daemon import Site
 
 SYNC = re.compile(r"(fdatasync|fsync)\(\d+<(?P<path>[^>]*)>\)\s*= 0")
 SYNC_RESUMED = re.compile(r"<\.\.\. (fdatasync|fsync) resumed>\)\s*= 0")

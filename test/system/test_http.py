@@ -8,7 +8,7 @@ import json
 import pytest
 
 from client import RawTLS
-from conftest import Site
+from daemon import Site
 from waiting import eventually
 
 BODY = json.dumps({"sender_number": "+4915112345678", "message_body": "x"}).encode()

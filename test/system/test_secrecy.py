@@ -2,7 +2,7 @@
 import base64
 import json
 
-from conftest import Site
+from daemon import Site
 from waiting import eventually
 
 TEXT = "Zanzibar-Quartz-7781 is what nobody may read"

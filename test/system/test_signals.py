@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from client import Client, Load
-from conftest import Site
+from daemon import Site
 from waiting import eventually
 
 

@@ -3,6 +3,7 @@
 The program is $SEALPOST_BIN. Every listener gets a free port; readiness comes from --ready-file. When a daemon is
 stopped, what it wrote to stderr is searched for sanitizer reports, so that a test cannot pass over one.
 """
+import itertools
 import json
 import os
 import re
@@ -11,11 +12,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from client import Client
 from waiting import eventually
 
 SANITIZER_REPORT = re.compile(
     r"ERROR: (Address|Leak|Memory)Sanitizer|WARNING: ThreadSanitizer|runtime error:|SUMMARY: \w+Sanitizer")
 LISTENERS = ("ingest", "server", "portal", "metrics")
+serial = itertools.count(1)
 START_TIMEOUT = 60  # seconds; a sanitizer build on a loaded machine with a long queue to read
 
 
@@ -179,3 +182,20 @@ class Sealpost:
     def address(self, listener="ingest"):
         host, port = self.ready[listener].split("://")[1].rsplit(":", 1)
         return host.strip("[]"), int(port)
+
+
+class Site:
+    """A running daemon with one client that holds a certificate."""
+
+    def __init__(self, daemon):
+        self.daemon = daemon
+        self.identity = daemon.issue("client_001", "--domain", "example.com")
+
+    def client(self, identity=None):
+        return Client(self.daemon.address(), identity or self.identity)
+
+    def anonymous(self):
+        return Client(self.daemon.address(), None, ca=self.identity.ca)
+
+    def new_identity(self, *options):
+        return self.daemon.issue(f"client-{next(serial)}", "--domain", "example.com", *options)
