@@ -4,9 +4,11 @@
  *
  * Text: "2026-11-22T09:30:00.123Z info  queue.opened path=/var/… rows=3"; JSON: one object a line with
  * "time", "level", "event" and the fields. Values are escaped; a line never contains a raw newline.
- * To stderr, and to a file that turns over at midnight UTC (name-YYYY-MM-DD.log, kept `keep_days`).
+ * To stderr, and to a file that turns over at midnight UTC (name.log becomes name-YYYY-MM-DD.log).
+ * A line is at most 4 KiB and a value 1 KiB; what does not fit is left out, and the line says cut=true.
  *
- * Errors:   never fails towards its caller; what cannot be written is counted (log_dropped_count).
+ * Errors:   never fails towards its caller; what cannot be written is counted (log_dropped_count, and the
+ *           metric). errno stays as it was.
  * Threads:  any; lines do not interleave. Below the level an event costs one relaxed load.
  * Security: never a message body, a phone number, a key, a token or a password. Libraries do not log:
  *           they return errors; only programs and roles log. */
@@ -45,7 +47,8 @@ extern _Atomic int log_level_now; /* read by the macro only */
 	do {                                                                                                 \
 		if (log_enabled(level))                                                                      \
 			log_write(level, event,                                                              \
-				(const struct log_field[]){__VA_ARGS__ __VA_OPT__(, )(struct log_field){0}}); \
+				(const struct log_field[]){                                                  \
+					__VA_ARGS__ __VA_OPT__(, )(struct log_field){0}});                   \
 	} while (0)
 
 void log_write(enum log_level level, const char *event, const struct log_field *fields);
@@ -57,15 +60,18 @@ struct log_options {
 	enum log_format format;
 	bool to_stderr;
 	const char *file;   /* path whose name gets the date, NULL for none; directory must exist */
-	unsigned keep_days; /* older files of this name are deleted at turn-over */
+	unsigned keep_days; /* files of this name from more days ago are deleted, at open and at turn-over */
 	const struct clock *clock;
 };
 
-/* Before log_open: warnings and errors as text to stderr. */
+/* Before log_open: warnings and errors as text to stderr. When the file cannot be opened nothing changes. */
 MUST_CHECK int log_open(const struct log_options *o, struct err *e);
 
-/* SIGHUP: opens the file anew (after logrotate moved it) and takes the new level and format. */
+/* SIGHUP: opens the file anew (after logrotate moved it) and takes the new options. When that fails the old
+ * ones stay. */
 MUST_CHECK int log_reopen(const struct log_options *o, struct err *e);
+
+/* Back to how it was before log_open. No other thread may be logging. */
 void log_close(void);
 uint64_t log_dropped_count(void);
 

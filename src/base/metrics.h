@@ -1,8 +1,8 @@
 /* metrics.h - counters, gauges and histograms, named in one table (metrics.def), served as Prometheus text.
  *
  * A metric is a row; a series is a row with label values. Label values come from fixed sets (routes, states,
- * reasons): never an id, a client name or anything a peer can choose. A row has a bound on its series; past
- * it values are counted under "other".
+ * reasons): never an id, a client name or anything a peer can choose. A row has at most 256 series; past
+ * that values are counted under "other". A row without labels is there from the start, as 0.
  *
  * Cost:     counters and histograms are sharded by thread: an update is one relaxed add to a cache line that
  *           other threads rarely touch. No lock, no allocation.
@@ -16,7 +16,7 @@
 
 #include "base/buf.h"
 
-/* METRIC(id, type, name, unit of observations, labels, help) */
+/* See metrics.def. */
 enum metric {
 #define METRIC(id, type, name, buckets, labels, help) id,
 #include "base/metrics.def"
@@ -37,7 +37,7 @@ series_t metric_series1(enum metric m, const char *value);
 void series_add(series_t s, uint64_t n);
 void series_set(series_t s, double value);
 void series_observe(series_t s, uint64_t value); /* nanoseconds for *_seconds histograms, else a count */
-uint64_t series_value(series_t s);               /* counter's sum; for tests and health */
+uint64_t series_value(series_t s); /* counter's sum, histogram's observations; for tests and health */
 
 /* For rows without labels. */
 void metric_add(enum metric m, uint64_t n);
@@ -50,7 +50,8 @@ void metrics_write(struct buf *out);
 /* Markdown table of all rows, for doc/metrics.md. */
 void metrics_reference(struct buf *out);
 
-/* Called by metrics_write before it reads, to refresh gauges that are computed on demand. At most 16. */
+/* Called by metrics_write before it reads, to refresh gauges that are computed on demand. At most 16. It may
+ * look series up, but not add or remove collectors; after metrics_off_collect it runs no more. */
 void metrics_on_collect(void (*fn)(void *arg), void *arg);
 void metrics_off_collect(void (*fn)(void *arg), void *arg);
 
