@@ -212,6 +212,8 @@ static int open_proxy(struct app *a, const struct paths *paths, const struct con
 		.loop_count = a->loop_count,
 		.handshake_loops = a->handshake_loops,
 		.handshake_loop_count = a->handshake_loop_count,
+		.lookup = server_lookup,
+		.lookup_arg = a->server,
 	};
 	if (proxy_start(&proxy, &a->proxy, e) < 0)
 		return -1;

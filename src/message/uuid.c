@@ -75,7 +75,8 @@ static uint64_t present_key(const struct clock *clock)
 	return ms > 0 ? (uint64_t)ms << COUNTER_BITS : 0;
 }
 
-static uint64_t next_key(struct uuid_source *source)
+/* Takes `count` keys in a row and returns the first. */
+static uint64_t next_keys(struct uuid_source *source, unsigned count)
 {
 	uint64_t present = present_key(source->clock);
 	uint64_t last = atomic_load_explicit(&source->last_key, memory_order_relaxed);
@@ -83,26 +84,45 @@ static uint64_t next_key(struct uuid_source *source)
 	do
 		key = present > last ? present : last + 1;
 	while (!atomic_compare_exchange_weak_explicit(
-		&source->last_key, &last, key, memory_order_acq_rel, memory_order_relaxed));
+		&source->last_key, &last, key + count - 1, memory_order_acq_rel, memory_order_relaxed));
 	return key;
+}
+
+/* Puts version, variant and key into an id whose random bits are set. */
+static void set_key(struct uuid *id, uint64_t key)
+{
+	for (int i = 0; i < 6; i++)
+		id->b[i] = (uint8_t)(key >> (56 - 8 * i));
+	id->b[6] = (uint8_t)(0x70 | (key >> 12 & 0x0f));
+	id->b[7] = (uint8_t)(key >> 4);
+	id->b[8] = (uint8_t)(0x80 | (key & 0x0f) << 2 | (id->b[8] & 0x03));
+}
+
+int uuid_next_run(struct uuid_source *source, unsigned count, struct uuid *ret_first, struct err *e)
+{
+	struct uuid id;
+	require(count > 0);
+	if (pool_take(id.b + 8, sizeof(id.b) - 8, e) < 0)
+		return -1;
+	uint64_t key = next_keys(source, count);
+	if (key > INT64_MAX - count)
+		return err_set(e, ERR_FATAL,
+			"message ids are used up: the clock or the newest stored id is past the year 6429");
+	set_key(&id, key);
+	*ret_first = id;
+	return 0;
 }
 
 int uuid_next(struct uuid_source *source, struct uuid *ret, struct err *e)
 {
-	struct uuid id;
-	if (pool_take(id.b + 8, sizeof(id.b) - 8, e) < 0)
-		return -1;
-	uint64_t key = next_key(source);
-	if (key > INT64_MAX)
-		return err_set(e, ERR_FATAL,
-			"message ids are used up: the clock or the newest stored id is past the year 6429");
-	for (int i = 0; i < 6; i++)
-		id.b[i] = (uint8_t)(key >> (56 - 8 * i));
-	id.b[6] = (uint8_t)(0x70 | (key >> 12 & 0x0f));
-	id.b[7] = (uint8_t)(key >> 4);
-	id.b[8] = (uint8_t)(0x80 | (key & 0x0f) << 2 | (id.b[8] & 0x03));
-	*ret = id;
-	return 0;
+	return uuid_next_run(source, 1, ret, e);
+}
+
+struct uuid uuid_in_run(const struct uuid *first, unsigned index)
+{
+	struct uuid id = *first;
+	set_key(&id, uuid_order_key(first) + index);
+	return id;
 }
 
 uint64_t uuid_order_key(const struct uuid *id)

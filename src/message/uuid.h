@@ -37,6 +37,12 @@ void uuid_source_init(struct uuid_source *source, const struct clock *clock, uin
  * clock. */
 MUST_CHECK int uuid_next(struct uuid_source *source, struct uuid *ret, struct err *e);
 
+/* `count` ids at once (>= 1), for a batch: their keys follow each other and they share their random bits, so
+ * that the first one and an index are all that it takes to name any of them again. */
+MUST_CHECK int uuid_next_run(
+	struct uuid_source *source, unsigned count, struct uuid *ret_first, struct err *e);
+struct uuid uuid_in_run(const struct uuid *first, unsigned index);
+
 /* ms << 16 | counter; fits int64_t until the year 6429. */
 uint64_t uuid_order_key(const struct uuid *id);
 struct wall uuid_time(const struct uuid *id);

@@ -3,7 +3,6 @@
  * Everything up to queue_put happens on the connection's I/O loop; the answer is given on the same loop by
  * ingest_committed, after the commit. What one request needs lives in its arena, which the HTTP server wipes.
  */
-#include <openssl/evp.h>
 #include <stdio.h>
 
 #include "base/json.h"
@@ -18,101 +17,6 @@ struct ingest {
 	struct http_request *request;
 	struct mono validated_at;
 };
-
-static void refuse(struct http_request *r, enum http_problem problem, const struct http_problem_options *o)
-{
-	series_add(metric_series1(METRIC_REJECTED, http_problem_code(problem)), 1);
-	http_reply_problem(r, problem, o);
-}
-
-bool proxy_can_accept(struct proxy *p, struct http_request *r)
-{
-	if (unlikely(atomic_load_explicit(&p->disk_free_bytes, memory_order_relaxed) <
-		     atomic_load_explicit(&p->disk_free_min_bytes, memory_order_relaxed))) {
-		refuse(r, PROBLEM_UNAVAILABLE,
-			&(struct http_problem_options){
-				.detail = "the disk is nearly full", .retry_after_s = 5});
-		return false;
-	}
-	return true;
-}
-
-bool proxy_content_type_is(const struct http_request *r, struct str media_type)
-{
-	struct str rest = http_header(r, STR("content-type")), type;
-	if (!rest.p)
-		return false;
-	bool has_parameters = str_cut(&rest, ';', &type);
-	if (!has_parameters)
-		type = rest;
-	if (!str_eq_nocase(str_trim(type), media_type))
-		return false;
-	while (has_parameters) {
-		struct str parameter, name;
-		has_parameters = str_cut(&rest, ';', &parameter);
-		if (!has_parameters)
-			parameter = rest;
-		struct str value = str_trim(parameter);
-		if (!str_cut(&value, '=', &name) || !str_eq_nocase(str_trim(name), STR("charset")))
-			continue;
-		if (!str_eq_nocase(value, STR("utf-8")) && !str_eq_nocase(value, STR("\"utf-8\"")))
-			return false;
-	}
-	return true;
-}
-
-/* W3C Trace Context: version 00, lower-case hex; anything else is dropped, as the specification asks. */
-static struct str take_traceparent(const struct http_request *r)
-{
-	static const char shape[] = "hh-hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh-hhhhhhhhhhhhhhhh-hh";
-	struct str value = http_header(r, STR("traceparent"));
-	if (value.n != sizeof(shape) - 1)
-		return (struct str){"", 0};
-	for (size_t i = 0; i < value.n; i++) {
-		char c = value.p[i];
-		bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-		if (shape[i] == '-' ? c != '-' : !hex)
-			return (struct str){"", 0};
-	}
-	return value;
-}
-
-static void refuse_invalid(struct http_request *r, const struct message_problems *problems)
-{
-	struct http_field_problem fields[MESSAGE_PROBLEMS];
-	for (unsigned i = 0; i < problems->count; i++)
-		fields[i] = (struct http_field_problem){
-			problems->items[i].pointer, problems->items[i].code, problems->items[i].detail};
-	refuse(r, PROBLEM_VALIDATION_ERROR,
-		&(struct http_problem_options){.detail = "the message was not accepted; see errors",
-			.fields = fields,
-			.field_count = problems->count});
-}
-
-/* Idempotency-Key: 1 to 255 visible ASCII characters. False when it was refused; sets put->has_key. */
-static bool take_idempotency_key(struct http_request *r, struct queue_put *put)
-{
-	struct str key = http_header(r, STR("idempotency-key"));
-	put->has_key = key.p != NULL;
-	if (!put->has_key)
-		return true;
-	bool sane = key.n >= 1 && key.n <= 255;
-	for (size_t i = 0; sane && i < key.n; i++)
-		sane = key.p[i] > ' ' && key.p[i] < 0x7f;
-	if (!sane) {
-		refuse(r, PROBLEM_VALIDATION_ERROR,
-			&(struct http_problem_options){
-				.detail = "Idempotency-Key takes 1 to 255 visible ASCII characters"});
-		return false;
-	}
-	/* Names cannot hold a NUL, so client and key cannot run into each other. */
-	char scoped[IDENTITY_NAME_BYTES + 256];
-	size_t name = strlen(r->peer->name);
-	memcpy(scoped, r->peer->name, name + 1);
-	memcpy(scoped + name + 1, key.p, key.n);
-	return EVP_Q_digest(NULL, "SHA256", NULL, scoped, name + 1 + key.n, put->key_hash, NULL) == 1 &&
-	       EVP_Q_digest(NULL, "SHA256", NULL, r->body.p, r->body.n, put->payload_hash, NULL) == 1;
-}
 
 static void answer_accepted(
 	struct ingest *in, const struct uuid *id, struct wall queued_at, uint64_t position)
@@ -145,7 +49,7 @@ static void ingest_committed(struct group_op *op)
 		http_set_header(r, "Idempotency-Replayed", STR("true"));
 		answer_accepted(in, &in->put.first_id, in->put.first_accepted_at, in->put.first_position);
 	} else if (op->result == QUEUE_MISMATCH) {
-		refuse(r, PROBLEM_IDEMPOTENCY_MISMATCH, NULL);
+		proxy_refuse(r, PROBLEM_IDEMPOTENCY_MISMATCH, NULL);
 	} else if (op->result < 0) {
 		series_add(metric_series1(METRIC_REJECTED, http_problem_code(PROBLEM_UNAVAILABLE)), 1);
 		http_reply_err(r, &op->err);
@@ -183,7 +87,7 @@ static struct ingest *ingest_new(struct proxy *p, struct http_request *r)
 		.accepted_at = clock_wall(p->clock),
 		.client_id = str_of(r->peer->name),
 		.domain = str_of(r->peer->domain),
-		.traceparent = take_traceparent(r),
+		.traceparent = proxy_traceparent(r),
 	};
 	return in;
 }
@@ -199,7 +103,7 @@ static void ingest_submit(struct ingest *in, struct proxy_shard *shard, const st
 	}
 	in->validated_at = clock_mono(in->proxy->clock);
 	if (queue_put(in->proxy->queue, &in->put) == GROUP_FULL)
-		refuse(r, PROBLEM_UNAVAILABLE,
+		proxy_refuse(r, PROBLEM_UNAVAILABLE,
 			&(struct http_problem_options){
 				.detail = "more messages arrive than the disk can take", .retry_after_s = 1});
 }
@@ -210,23 +114,23 @@ void proxy_post_message(struct http_request *r)
 	if (!proxy_can_accept(p, r))
 		return;
 	if (!proxy_content_type_is(r, STR("application/json"))) {
-		refuse(r, PROBLEM_UNSUPPORTED_MEDIA_TYPE,
+		proxy_refuse(r, PROBLEM_UNSUPPORTED_MEDIA_TYPE,
 			&(struct http_problem_options){.detail = "send application/json in UTF-8"});
 		return;
 	}
 	struct proxy_shard *shard = proxy_shard_of(p, r);
 	struct ingest *in = shard ? ingest_new(p, r) : NULL;
 	if (!in) {
-		refuse(r, PROBLEM_UNAVAILABLE, &(struct http_problem_options){.detail = "starting up"});
+		proxy_refuse(r, PROBLEM_UNAVAILABLE, &(struct http_problem_options){.detail = "starting up"});
 		return;
 	}
 	struct message message;
 	struct err e = ERR_INIT;
 	int rc = message_parse(r->body, r->arena, &message, &shard->problems, &e);
 	if (rc == MESSAGE_INVALID)
-		refuse_invalid(r, &shard->problems);
+		proxy_refuse_invalid(r, &shard->problems);
 	else if (rc < 0)
 		http_reply_err(r, &e);
-	else if (take_idempotency_key(r, &in->put))
+	else if (proxy_take_key(r, &in->put) && proxy_take_rate(p, r, 1))
 		ingest_submit(in, shard, &message);
 }

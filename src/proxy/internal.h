@@ -6,6 +6,8 @@
 
 #include "crypto/seal.h"
 #include "proxy/proxy.h"
+#include "proxy/rate.h"
+#include "role/lookup.h"
 
 /* What one I/O loop keeps for itself, so that loops share nothing on the hot path. */
 struct proxy_shard {
@@ -15,6 +17,19 @@ struct proxy_shard {
 	struct buf answer;                /* scratch */
 	struct message_problems problems; /* scratch */
 } __attribute__((aligned(64)));
+
+/* Rates as configured. A reload puts a new one in front; older ones are kept until the end, because a loop
+ * may still read them. */
+struct proxy_rates {
+	struct proxy_rates *older;
+	bool any; /* anything but off */
+	struct rate_limit client, domain;
+	size_t own_count;
+	struct {
+		char domain[DOMAIN_NAME_BYTES + 1];
+		struct rate_limit client, whole;
+	} own[]; /* domains with settings of their own */
+};
 
 struct proxy {
 	struct role_context context; /* first: the health routes read it */
@@ -33,18 +48,42 @@ struct proxy {
 	_Atomic uint64_t key_generation; /* 0: no key yet */
 
 	_Atomic int64_t disk_free_bytes, disk_free_min_bytes;
+
+	struct rate *client_rates, *domain_rates;
+	_Atomic(struct proxy_rates *) rates;
+
+	lookup_fn *lookup; /* asks the main server; NULL: only the queue is asked */
+	void *lookup_arg;
 };
 
 /* The shard of the request's loop, with the newest sealing key; NULL when there is no key yet. */
 struct proxy_shard *proxy_shard_of(struct proxy *p, struct http_request *r);
 
-/* Answers 503 and returns false when nothing can be accepted now (disk low, accepting paused). */
+/* --- admit.c: each answers the request when it returns false --- */
+
+/* Counts the refusal by its code and answers. */
+void proxy_refuse(struct http_request *r, enum http_problem problem, const struct http_problem_options *o);
+void proxy_refuse_invalid(struct http_request *r, const struct message_problems *problems);
+
+/* Whether there is room now: the disk is not low. */
 bool proxy_can_accept(struct proxy *p, struct http_request *r);
 
-/* Whether Content-Type is application/json (any parameters but another charset than UTF-8 refused). */
+/* Takes `count` messages' worth of the client's and the domain's rate; sets the RateLimit headers. */
+bool proxy_take_rate(struct proxy *p, struct http_request *r, unsigned count);
+
+/* Idempotency-Key: 1 to 255 visible ASCII characters, scoped to the client; sets put->has_key and the hashes.
+ */
+bool proxy_take_key(struct http_request *r, struct queue_put *put);
+
+/* Whether Content-Type is `media_type`; a charset other than UTF-8 is not. Answers nothing. */
 bool proxy_content_type_is(const struct http_request *r, struct str media_type);
 
-/* POST /api/v1/messages */
-http_handler proxy_post_message;
+/* The W3C trace context of the request, empty when there is none or it is not sane. */
+struct str proxy_traceparent(const struct http_request *r);
+
+/* --- handlers --- */
+http_handler proxy_post_message; /* ingest.c */
+http_handler proxy_post_batch;   /* batch.c */
+http_handler proxy_get_message;  /* status.c */
 
 #endif

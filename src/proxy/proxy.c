@@ -11,11 +11,20 @@
 #include "role/limits.h"
 #include "role/routes.h"
 
-enum { ENVELOPE_BYTES = SEALED_MAX_BYTES, ANSWER_BYTES = 64 * 1024, MESSAGE_REQUEST_BYTES = 64 * 1024 };
+enum {
+	ENVELOPE_BYTES = SEALED_MAX_BYTES,
+	ANSWER_BYTES = 64 * 1024,
+	MESSAGE_REQUEST_BYTES = 64 * 1024,
+	BATCH_REQUEST_BYTES = 4 * 1024 * 1024,
+};
 
 static const struct http_route proxy_routes[] = {
 	{"POST", "/api/v1/messages", ROLE_BIT(ROLE_CLIENT), false, proxy_post_message, "Send one message",
 		MESSAGE_REQUEST_BYTES},
+	{"POST", "/api/v1/messages/batch", ROLE_BIT(ROLE_CLIENT), false, proxy_post_batch,
+		"Send up to 1000 messages", BATCH_REQUEST_BYTES},
+	{"GET", "/api/v1/messages/{id}", ROLE_BIT(ROLE_CLIENT), false, proxy_get_message,
+		"What became of a message", 0},
 	{0},
 };
 
@@ -86,10 +95,37 @@ static int make_shards(struct proxy *p, unsigned count, struct err *e)
 	return 0;
 }
 
-static void take_config(struct proxy *p, const struct config *config)
+static struct proxy_rates *rates_from_config(const struct config *c)
 {
+	struct proxy_rates *r = calloc(1, sizeof(*r) + c->domain_count * sizeof(r->own[0]));
+	if (!r)
+		return NULL;
+	r->client = (struct rate_limit){c->rate_client, c->rate_client_burst};
+	r->domain = (struct rate_limit){c->rate_domain, c->rate_domain_burst};
+	r->any = c->rate_client || c->rate_domain;
+	for (size_t i = 0; i < c->domain_count; i++) {
+		const struct config_domain *d = &c->domains[i];
+		if (!d->rate && !d->rate_client)
+			continue;
+		r->own[r->own_count].client = (struct rate_limit){d->rate_client, 0};
+		r->own[r->own_count].whole = (struct rate_limit){d->rate, 0};
+		snprintf(r->own[r->own_count].domain, sizeof(r->own[0].domain), "%s", d->name);
+		r->own_count++;
+		r->any = true;
+	}
+	return r;
+}
+
+static int take_config(struct proxy *p, const struct config *config, struct err *e)
+{
+	struct proxy_rates *rates = rates_from_config(config);
+	if (!rates)
+		return err_oom(e);
+	rates->older = atomic_load(&p->rates);
+	atomic_store(&p->rates, rates);
 	p->context.metrics_public = config->metrics_public;
 	atomic_store(&p->disk_free_min_bytes, config->disk_free_min);
+	return 0;
 }
 
 static int listen_for_clients(struct proxy *p, const struct proxy_options *o, struct err *e)
@@ -143,11 +179,14 @@ int proxy_start(const struct proxy_options *o, struct proxy **ret, struct err *e
 	pthread_mutex_init(&p->key_lock, NULL);
 	atomic_store(&p->disk_free_bytes, INT64_MAX);
 	uuid_source_init(&p->ids, o->clock, queue_floor_key(o->queue));
-	take_config(p, o->config);
+	p->lookup = o->lookup;
+	p->lookup_arg = o->lookup_arg;
 	health_add(o->health, "queue", true, check_queue, p);
 	health_add(o->health, "disk", true, check_disk, p);
 	health_add(o->health, "sealing_key", true, check_sealing_key, p);
-	if (make_shards(p, o->loop_count, e) < 0 || listen_for_clients(p, o, e) < 0) {
+	if (take_config(p, o->config, e) < 0 || rate_new(o->clock, &p->client_rates, e) < 0 ||
+		rate_new(o->clock, &p->domain_rates, e) < 0 || make_shards(p, o->loop_count, e) < 0 ||
+		listen_for_clients(p, o, e) < 0) {
 		proxy_free(p);
 		return -1;
 	}
@@ -191,7 +230,8 @@ void proxy_set_disk_free(struct proxy *p, int64_t free_bytes)
 
 int proxy_reload(struct proxy *p, const struct config *config, struct err *e)
 {
-	take_config(p, config);
+	if (take_config(p, config, e) < 0)
+		return -1;
 	struct http_limits limits;
 	limits_from_config(config, &limits);
 	http_server_set_limits(p->http, &limits);
@@ -220,6 +260,12 @@ void proxy_free(struct proxy *p)
 		buf_clear(&p->shards[i].answer);
 	}
 	free(p->shards);
+	for (struct proxy_rates *r = atomic_load(&p->rates), *older; r; r = older) {
+		older = r->older;
+		free(r);
+	}
+	rate_free(p->client_rates);
+	rate_free(p->domain_rates);
 	pthread_mutex_destroy(&p->key_lock);
 	free(p);
 }

@@ -17,6 +17,7 @@
 #include "message/uuid.h"
 #include "queue/queue.h"
 #include "role/health.h"
+#include "role/lookup.h"
 
 struct proxy;
 
@@ -31,6 +32,8 @@ struct proxy_options {
 	unsigned loop_count;
 	struct loop *const *handshake_loops;
 	unsigned handshake_loop_count;
+	lookup_fn *lookup; /* asks the main server what became of a message; NULL: only the queue is asked */
+	void *lookup_arg;
 };
 
 MUST_CHECK int proxy_start(const struct proxy_options *o, struct proxy **ret, struct err *e);

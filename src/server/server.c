@@ -120,7 +120,8 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	s->destination = (struct destination){"in process", s, deliver_open, deliver_close, deliver_batch};
 	pthread_mutex_init(&s->sync_lock, NULL);
 	take_config(s, o->config);
-	if (clients_load(o->store, &s->clients, e) < 0 || server_sync_registry(s, e) < 0) {
+	if (work_pool_start("admin", POOL_THREADS, POOL_LIMIT, &s->pool, e) < 0 ||
+		clients_load(o->store, &s->clients, e) < 0 || server_sync_registry(s, e) < 0) {
 		server_close(s);
 		return -1;
 	}
@@ -190,8 +191,6 @@ static int listen_admin(struct server *s, const struct server_listen_options *o,
 
 int server_listen(struct server *s, const struct server_listen_options *o, struct err *e)
 {
-	if (work_pool_start("admin", POOL_THREADS, POOL_LIMIT, &s->pool, e) < 0)
-		return -1;
 	if (o->cert_file && listen_tls(s, o, e) < 0)
 		return -1;
 	if (o->admin_socket && listen_admin(s, o, e) < 0)

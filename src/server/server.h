@@ -18,6 +18,7 @@
 #include "queue/queue.h"
 #include "role/destination.h"
 #include "role/health.h"
+#include "role/lookup.h"
 #include "store/store.h"
 
 struct server;
@@ -49,6 +50,9 @@ MUST_CHECK int server_listen(struct server *s, const struct server_listen_option
 /* Bound addresses; NULL when that listener does not run. */
 const char *server_tls_address(const struct server *s);
 const char *server_metrics_address(const struct server *s);
+
+/* Answers proxies of this process; arg is the server. */
+lookup_fn server_lookup;
 
 /* In-process deliveries go here. */
 const struct destination *server_destination(struct server *s);
