@@ -103,17 +103,6 @@ void buf_addf(struct buf *b, const char *fmt, ...)
 	b->n += (size_t)n;
 }
 
-void buf_add_double(struct buf *b, double v)
-{
-	char text[32];
-	for (int precision = 15; precision <= 17; precision++) {
-		snprintf(text, sizeof(text), "%.*g", precision, v);
-		if (strtod(text, NULL) == v)
-			break;
-	}
-	buf_add_str(b, str_of(text));
-}
-
 void buf_add_u8(struct buf *b, uint8_t v)
 {
 	buf_add(b, &v, 1);

@@ -35,9 +35,6 @@ void buf_add_str(struct buf *b, struct str s);
 void buf_add_char(struct buf *b, char c);
 void buf_addf(struct buf *b, const char *fmt, ...) PRINTF(2, 3);
 
-/* The shortest decimal that reads back as the same number. */
-void buf_add_double(struct buf *b, double v);
-
 /* Big-endian integers, for wire and file formats. */
 void buf_add_u8(struct buf *b, uint8_t v);
 void buf_add_u16(struct buf *b, uint16_t v);

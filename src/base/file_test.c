@@ -17,21 +17,7 @@
 #include <cmocka.h>
 
 #include "base/auto.h"
-
-static char root[] = "/tmp/sealpost-file-XXXXXX";
-
-static int setup(void **state)
-{
-	snprintf(root, sizeof(root), "/tmp/sealpost-file-XXXXXX");
-	return mkdtemp(root) && chdir(root) == 0 ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	char command[64];
-	snprintf(command, sizeof(command), "rm -r %s", root);
-	return chdir("/") == 0 ? system(command) : -1;
-}
+#include "base/scratch_test.h"
 
 static mode_t mode_of(const char *path)
 {
@@ -232,13 +218,13 @@ static void joins_paths(void **state)
 
 static void syncs_the_parent(void **state)
 {
-	static const char *const there[] = {"f", "./f", "/f", "/", root};
+	static const char *const there[] = {"f", "./f", "/f", "/", "/tmp/f"};
 	for (size_t i = 0; i < ARRAY_LEN(there); i++)
 		assert_int_equal(dir_sync_parent(there[i], NULL), 0);
 	assert_int_equal(dir_sync_parent("missing/f", NULL), -1);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, scratch_enter, scratch_leave)
 
 int main(void)
 {

@@ -244,7 +244,7 @@ void json_put_double(struct json_out *w, const char *key, double value)
 		return;
 	}
 	lead(w, key);
-	buf_add_double(w->out, value);
+	buf_addf(w->out, "%.15g", value);
 }
 
 void json_put_bool(struct json_out *w, const char *key, bool value)

@@ -44,7 +44,7 @@ void json_open_array(struct json_out *w, const char *key);
 void json_close_array(struct json_out *w);
 void json_put_str(struct json_out *w, const char *key, struct str value);
 void json_put_int(struct json_out *w, const char *key, int64_t value);
-void json_put_double(struct json_out *w, const char *key, double value); /* null unless finite */
+void json_put_double(struct json_out *w, const char *key, double value); /* 15 digits; null unless finite */
 void json_put_bool(struct json_out *w, const char *key, bool value);
 void json_put_null(struct json_out *w, const char *key);
 void json_put_time(struct json_out *w, const char *key, struct wall t);  /* RFC 3339 */

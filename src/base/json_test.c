@@ -118,7 +118,7 @@ static void writes_structure(void **state)
 	assert_int_equal(buf_check(&b, NULL), 0);
 	assert_string_equal(b.p,
 		"{\"min\":-9223372036854775808,\"max\":9223372036854775807,\"list\":[true,null,{},[]],"
-		"\"raw\":[1],\"time\":\"2026-11-22T09:30:00.123Z\",\"tenth\":0.1,\"third\":0.3333333333333333,"
+		"\"raw\":[1],\"time\":\"2026-11-22T09:30:00.123Z\",\"tenth\":0.1,\"third\":0.333333333333333,"
 		"\"big\":1e+300,\"whole\":3,\"nan\":null,\"inf\":null}");
 	buf_clear(&b);
 }

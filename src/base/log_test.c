@@ -20,16 +20,15 @@
 
 #include "base/auto.h"
 #include "base/file.h"
+#include "base/scratch_test.h"
 
-static char root[] = "/tmp/sealpost-log-XXXXXX";
 static int real_stderr;
 static struct clock_fake fake;
 static const struct wall start = {1795339800123}; /* 2026-11-22T09:30:00.123Z */
 
 static int setup(void **state)
 {
-	snprintf(root, sizeof(root), "/tmp/sealpost-log-XXXXXX");
-	if (!mkdtemp(root) || chdir(root) < 0)
+	if (scratch_enter(state) < 0)
 		return -1;
 	clock_fake_init(&fake, start);
 	real_stderr = dup(STDERR_FILENO);
@@ -43,9 +42,7 @@ static int teardown(void **state)
 	log_close();
 	dup2(real_stderr, STDERR_FILENO);
 	close(real_stderr);
-	char command[64];
-	snprintf(command, sizeof(command), "rm -r %s", root);
-	return chdir("/") == 0 ? system(command) : -1;
+	return scratch_leave(state);
 }
 
 /* The whole file as a string, valid until the next call. */
@@ -271,12 +268,13 @@ static void torn_line_is_ended(void **state)
 	struct rlimit old, tight;
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
 	tight = (struct rlimit){.rlim_cur = 10, .rlim_max = old.rlim_max};
-	sighandler_t handler = signal(SIGXFSZ, SIG_IGN);
+	struct sigaction ignore = {.sa_handler = SIG_IGN}, before_action;
+	assert_int_equal(sigaction(SIGXFSZ, &ignore, &before_action), 0);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
 	log_event(LOG_INFO, "torn");
 	log_event(LOG_INFO, "refused");
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
-	signal(SIGXFSZ, handler);
+	sigaction(SIGXFSZ, &before_action, NULL);
 	log_event(LOG_INFO, "whole");
 	log_event(LOG_INFO, "next");
 	assert_int_equal(log_dropped_count(), before + 2);

@@ -317,8 +317,7 @@ static void write_histogram(struct buf *out, const struct row *row, series_t s, 
 		buf_addf(out, "%llu\n", (unsigned long long)count);
 	}
 	add_name(out, row, "_sum", labels, "");
-	buf_add_double(out, (double)cell_sum(cell_of(s) + bound_count + 1) / (double)unit);
-	buf_add_char(out, '\n');
+	buf_addf(out, "%.15g\n", (double)cell_sum(cell_of(s) + bound_count + 1) / (double)unit);
 	add_name(out, row, "_count", labels, "");
 	buf_addf(out, "%llu\n", (unsigned long long)count);
 }
@@ -333,10 +332,9 @@ static void write_series(struct buf *out, enum metric m, unsigned index, const c
 	}
 	add_name(out, row, "", labels, "");
 	if (row->type == TYPE_GAUGE)
-		buf_add_double(out, gauge_value(cell_of(s)));
+		buf_addf(out, "%.15g\n", gauge_value(cell_of(s)));
 	else
-		buf_addf(out, "%llu", (unsigned long long)cell_sum(cell_of(s)));
-	buf_add_char(out, '\n');
+		buf_addf(out, "%llu\n", (unsigned long long)cell_sum(cell_of(s)));
 }
 
 static void write_other(struct buf *out, enum metric m)

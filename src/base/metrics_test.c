@@ -214,24 +214,34 @@ static void reference_has_every_row(void **state)
 	buf_clear(&b);
 }
 
+/* Runs `promtool check metrics` on the text; its status, and what it said. 127: not installed. */
+static int run_promtool(const char *text, char *ret_said, size_t size)
+{
+	AUTO(file_auto) FILE *in = tmpfile(), *out = tmpfile();
+	assert_true(in && out && fputs(text, in) >= 0 && fflush(in) == 0 && fseek(in, 0, SEEK_SET) == 0);
+	pid_t child = fork();
+	if (child == 0) {
+		dup2(fileno(in), STDIN_FILENO);
+		dup2(fileno(out), STDOUT_FILENO);
+		dup2(fileno(out), STDERR_FILENO);
+		execlp("promtool", "promtool", "check", "metrics", NULL);
+		_exit(127);
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	ssize_t n = pread(fileno(out), ret_said, size - 1, 0);
+	ret_said[n > 0 ? n : 0] = 0;
+	return WEXITSTATUS(status);
+}
+
 /* Prometheus' own opinion on the whole output; last, so that it sees what the other tests left. */
 static void promtool_accepts(void **state)
 {
-	if (system("command -v promtool >/dev/null") != 0)
-		skip();
 	AUTO(free_auto) char *text = output();
-	char complaints[] = "/tmp/sealpost-promtool-XXXXXX";
-	AUTO(fd_auto) int fd = mkstemp(complaints);
-	assert_true(fd >= 0);
-	char command[128];
-	snprintf(command, sizeof(command), "promtool check metrics >%s 2>&1", complaints);
-	FILE *promtool = popen(command, "we");
-	assert_non_null(promtool);
-	assert_int_equal(fputs(text, promtool) < 0, 0);
-	int status = pclose(promtool);
-	char said[2048] = "";
-	assert_true(read(fd, said, sizeof(said) - 1) >= 0);
-	unlink(complaints);
+	char said[2048];
+	int status = run_promtool(text, said, sizeof(said));
+	if (status == 127)
+		skip();
 	if (status)
 		fail_msg("promtool check metrics (status %d):\n%s", status, said);
 }
