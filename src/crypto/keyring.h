@@ -1,11 +1,15 @@
 /* keyring.h - the main server's sealing keys and index key, on disk.
  *
- * A directory with one file per key, 0600, replaced atomically (write, fsync, rename, fsync of the
- * directory): sealing-<key id>.key   X25519 private key: the newest `active` one is handed to proxies, the
- * others still open index.key              32 bytes for the blind index A key id is the first 8 bytes of
- * SHA-256 over the public key.
+ * A directory (0700) with one file per key, 0600, replaced atomically (write, fsync, rename, fsync of the
+ * directory):
+ *   sealing-<key id>.key   X25519 private key: proxies get the newest to seal with, all of them open
+ *   index.key              32 bytes for the blind index
+ * A key id is the first 8 bytes of SHA-256 over the public key. File format: doc/protocol.md.
  *
- * Threads:   immutable after load; a reload makes a new one.
+ * Errors:    ERR_FATAL, with the file's name, for a key file that is damaged, misnamed or open to others, for
+ *            a directory without keys, and for one whose index key is gone while sealing keys are there (a
+ *            new one would not find the old rows). ERR_NOT_FOUND when the directory does not exist.
+ * Threads:   immutable after load, any thread may read; a reload makes a new one.
  * Security:  private keys are wiped on free and appear in no error or log. Only the main server has them: a
  *            proxy gets struct sealing_public. */
 #ifndef CRYPTO_KEYRING_H
@@ -23,7 +27,7 @@ struct sealing_public {
 
 struct keyring;
 
-/* Makes the directory (0700) and what is missing in it: a sealing key, an index key. Safe to repeat. */
+/* Makes the directory and what is missing in it: a sealing key, an index key. Safe to repeat. */
 MUST_CHECK int keyring_init(const char *dir, const struct clock *clock, struct err *e);
 MUST_CHECK int keyring_load(const char *dir, struct keyring **ret, struct err *e);
 void keyring_free(struct keyring *k);

@@ -22,8 +22,8 @@ void sealer_free(struct sealer *s);
 /* The key to seal with from now on. */
 void sealer_set_key(struct sealer *s, const struct sealing_public *key);
 
-/* Seals `message` under the facts in `facts` (its .envelope is ignored) and appends the encoded envelope.
- * ERR_RETRY when no key is known. */
+/* Seals `message` under the facts in `facts` (its .envelope is ignored) and appends the encoded envelope; on
+ * failure *out is as before. ERR_RETRY when no key is known. */
 MUST_CHECK int sealer_seal(struct sealer *s, const struct sealed *facts, const struct message *message,
 	struct buf *out, struct err *e);
 
@@ -34,8 +34,8 @@ MUST_CHECK int opener_new(const struct keyring *keyring, struct opener **ret, st
 void opener_free(struct opener *o);
 void opener_set_keyring(struct opener *o, const struct keyring *keyring);
 
-/* Opens sealed->envelope; *ret points into *plaintext, which the caller wipes. ERR_REJECT: forged, damaged,
- * swapped, unknown key, or not a valid message. */
+/* Opens sealed->envelope. Replaces what is in *plaintext; *ret points into it, and the caller wipes it.
+ * ERR_REJECT: forged, damaged, swapped, unknown key, or not a valid message. */
 MUST_CHECK int opener_open(struct opener *o, const struct sealed *sealed, struct buf *plaintext,
 	struct message *ret, struct err *e);
 

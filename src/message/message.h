@@ -22,7 +22,9 @@ enum {
 	MESSAGE_BODY_CODE_POINTS = 1000,
 	MESSAGE_METADATA_BYTES = 4096,
 	MESSAGE_METADATA_DEPTH = 32, /* of nested objects and arrays, the outermost counted */
-	MESSAGE_PROBLEMS = 16,       /* reported at most */
+	/* What message_encode makes, at most: version, then number, body and metadata with their lengths. */
+	MESSAGE_PAYLOAD_BYTES = 1 + 1 + 16 + 2 + 4 * MESSAGE_BODY_CODE_POINTS + 2 + MESSAGE_METADATA_BYTES,
+	MESSAGE_PROBLEMS = 16, /* reported at most */
 	CLIENT_NAME_BYTES = 64,
 	DOMAIN_NAME_BYTES = 64,
 };
