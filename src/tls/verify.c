@@ -60,10 +60,16 @@ static const struct {
 	{X509_V_ERR_CA_MD_TOO_WEAK, VERIFY_PROFILE, "signature_algorithm"},
 	{X509_V_ERR_EC_KEY_EXPLICIT_PARAMS, VERIFY_PROFILE, "public_key"},
 	{X509_V_ERR_UNHANDLED_CRITICAL_EXTENSION, VERIFY_PROFILE, "critical_extension"},
+	{X509_V_ERR_EXTENSIONS_REQUIRE_VERSION_3, VERIFY_PROFILE, "version"},
+	{X509_V_ERR_MISSING_AUTHORITY_KEY_IDENTIFIER, VERIFY_PROFILE, "authority_key_id"},
+	{X509_V_ERR_MISSING_SUBJECT_KEY_IDENTIFIER, VERIFY_PROFILE, "subject_key_id"},
+	{X509_V_ERR_PATHLEN_INVALID_FOR_NON_CA, VERIFY_PROFILE, "basic_constraints"},
+	{X509_V_ERR_CA_BCONS_NOT_CRITICAL, VERIFY_PROFILE, "ca_basic_constraints"},
+	{X509_V_ERR_CA_CERT_MISSING_KEY_USAGE, VERIFY_PROFILE, "ca_key_usage"},
 	{X509_V_ERR_OUT_OF_MEM, VERIFY_INTERNAL, NULL},
 };
 
-static enum verify_outcome chain_outcome(int x509_error, const char **ret_rule)
+static enum verify_outcome error_outcome(int x509_error, const char **ret_rule)
 {
 	*ret_rule = X509_verify_cert_error_string(x509_error);
 	for (size_t i = 0; i < ARRAY_LEN(chain_errors); i++)
@@ -73,6 +79,17 @@ static enum verify_outcome chain_outcome(int x509_error, const char **ret_rule)
 			return chain_errors[i].outcome;
 		}
 	return VERIFY_CHAIN;
+}
+
+/* OpenSSL finds no issuer for a leaf whose extensions it cannot read, but nothing is wrong with the issuer.
+ */
+static enum verify_outcome chain_outcome(X509_STORE_CTX *ctx, const char **ret_rule)
+{
+	if (X509_get_extension_flags(X509_STORE_CTX_get0_cert(ctx)) & EXFLAG_INVALID) {
+		*ret_rule = "malformed extensions";
+		return VERIFY_CHAIN;
+	}
+	return error_outcome(X509_STORE_CTX_get_error(ctx), ret_rule);
 }
 
 static const struct {
@@ -140,10 +157,9 @@ static bool judge_chain(struct verdict *v, X509_STORE_CTX *ctx)
 		.demands = "signatures lead to a trusted root through CA certificates (RFC 5280 section 6)"};
 	bool held = X509_verify_cert(ctx) > 0;
 	if (!held) {
-		int x509_error = X509_STORE_CTX_get_error(ctx);
 		const char *rule;
-		enum verify_outcome outcome = chain_outcome(x509_error, &rule);
-		step.fault = X509_verify_cert_error_string(x509_error);
+		enum verify_outcome outcome = chain_outcome(ctx, &rule);
+		step.fault = X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx));
 		step.depth = (unsigned)X509_STORE_CTX_get_error_depth(ctx);
 		refuse(v, outcome, rule, step.fault);
 	}
@@ -159,7 +175,7 @@ static void judge_time(struct verdict *v, X509_STORE_CTX *ctx, bool chain_held)
 	int x509_error = X509_STORE_CTX_get_error(ctx);
 	if (chain_held && is_time_error(x509_error)) {
 		const char *rule;
-		enum verify_outcome outcome = chain_outcome(x509_error, &rule);
+		enum verify_outcome outcome = error_outcome(x509_error, &rule);
 		step.fault = rule;
 		step.depth = (unsigned)X509_STORE_CTX_get_error_depth(ctx);
 		refuse(v, outcome, rule, step.fault);
