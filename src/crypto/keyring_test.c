@@ -166,9 +166,8 @@ static void test_rotation(void **state)
 	}
 }
 
-/* RFC 4231's test case 2 would need its key on disk; this holds what matters: it depends on number and key.
- */
-static void test_blind_index(void **state)
+/* What matters of the index: it depends on number and key, and on nothing else. */
+* / static void test_blind_index(void **state)
 {
 	struct fixture *f = *state;
 	struct err e = ERR_INIT;

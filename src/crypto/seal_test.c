@@ -17,9 +17,7 @@ AUTO_DEFINE(keyring_free, struct keyring *)
 
 static const struct message message = {
 	.sender_number = {"+4915112345678", 14},
-	.body = {"Gr\xc3\xbc\xc3\x9f"
-		 "e",
-		8},
+	.body = {"Gr\xc3\xbc\xc3\x9f.", 7},
 	.metadata = {"{\"a\":1}", 7},
 };
 
