@@ -167,7 +167,7 @@ static void test_rotation(void **state)
 }
 
 /* What matters of the index: it depends on number and key, and on nothing else. */
-* / static void test_blind_index(void **state)
+static void test_blind_index(void **state)
 {
 	struct fixture *f = *state;
 	struct err e = ERR_INIT;
