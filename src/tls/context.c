@@ -4,12 +4,12 @@
  * they started with alive by OpenSSL's own reference counts. So what the verify callback needs hangs on the
  * SSL_CTX (its policy) and on the SSL (its verdict), never on struct tls_server.
  *
- * Choices, measured with OpenSSL 3.0 on x86-64 with AES instructions:
- * - AES-128-GCM first: no weaker in TLS 1.3 where it matters, and its SHA-256 key schedule costs less per
- *   handshake than the SHA-384 of AES-256. The server's order counts, unless the client prefers ChaCha20,
- *   which says that it has no AES instructions.
- * - X25519 before P-256: a key share costs half as much.
- * - Buffers are released when idle: a resting connection holds no 16 KiB record buffers. */
+ * Choices, measured with OpenSSL 3.0 on x86-64 with AES instructions (CPU of the server's side of a mutual
+ * handshake with P-256 certificates, 850 us, of which our profile is 6):
+ * - AES-128-GCM first: its SHA-256 key schedule costs 2 to 4 % less than the SHA-384 of AES-256. The server's order
+ *   counts, unless the client puts ChaCha20 first, which says that it has no AES instructions.
+ * - X25519 before P-256: 9 % less.
+ * - Buffers are released when idle: a resting connection holds 25 KiB in OpenSSL. */
 #include "tls/context.h"
 
 #include <openssl/err.h>
