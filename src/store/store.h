@@ -1,15 +1,18 @@
 /* store.h - what the main server keeps: messages (sealed), clients, certificates, the audit trail.
  *
- * Writes are asynchronous operations of one writer thread that commits them in groups (base/group.h); reads are
- * plain functions that any thread but an event loop may call, on read connections of their own.
+ * Writes are asynchronous operations of one writer thread that commits them in groups (base/group.h); reads
+ * are plain functions that any thread but an event loop may call, on read connections of their own.
  *
  * Exactly once:  UNIQUE(message_id); a message stored again is reported as a duplicate and changes nothing.
  * Durability:    a write completes after its commit is on disk.
- * Ownership:     operation structs belong to the caller until completion; read results live in the arena given.
- * Threads:       store_submit from any thread; store_read_* from any thread that may block.
- * Errors:        ERR_RETRY engine away or disk full; ERR_NOT_FOUND, ERR_CONFLICT for the single row; ERR_FATAL
- *                corrupt, or a schema newer than this program.
- * Security:      holds ciphertext and blind indexes only; plaintext never comes here. */
+ * Ownership:     operation structs and all they point to belong to the caller and stay until completion; read
+ *                results live in the arena given.
+ * Threads:       store_submit from any thread; store_read_* and store_*_check from any thread that may block.
+ * All reads have returned before store_close. Errors:        ERR_RETRY engine away or disk full; ERR_REJECT
+ * breaks a rule named here; ERR_NOT_FOUND, ERR_CONFLICT for the single row; ERR_FATAL corrupt, or a schema
+ * newer than this program. An operation that failed changed nothing. Security:      holds ciphertext and
+ * blind indexes only; plaintext never comes here. Names, texts and sizes are checked on the way in, and again
+ * when read back: a damaged row is an error, not a crash. */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
@@ -26,14 +29,15 @@ struct store_driver;
 struct store_options {
 	const struct store_driver *driver;
 	const char *location; /* directory for sqlite, URL for mysql, NULL for memory */
+	void *driver_arg; /* the driver's own options (sqlite.h, faulty.h), kept by the caller; NULL: none */
 	const struct clock *clock;
-	unsigned write_limit, group_max;
+	unsigned write_limit, group_max; /* operations outstanding, operations in one commit */
 	void (*observe)(void *arg, unsigned ops, int64_t commit_ns);
 	void *observe_arg;
 };
 
 MUST_CHECK int store_open(const struct store_options *o, struct store **ret, struct err *e);
-void store_close(struct store *s);
+void store_close(struct store *s); /* finishes what was submitted; takes NULL */
 
 /* "sqlite 3.40.1, schema 3": for the start log and health. */
 const char *store_description(const struct store *s);
@@ -48,40 +52,59 @@ enum store_kind {
 	STORE_KINDS
 };
 
-/* --- messages --- */
-
-enum { STORE_INDEX_BYTES = 32 };
-
-struct store_message {
-	struct sealed sealed;                       /* .traceparent is kept too */
-	uint8_t sender_index[STORE_INDEX_BYTES];    /* blind index of the number; all zero: not known yet */
-	enum message_state state;                   /* DELIVERED, or QUEUED when only registered */
-	unsigned attempt_count;
-	bool duplicate;                             /* result */
+/* Sizes that hold on the way in (ERR_REJECT) and on the way out (ERR_FATAL: damaged). */
+enum {
+	STORE_MESSAGES_MAX = 500, /* items of one struct store_messages */
+	STORE_PAGE_MAX = 1000,    /* rows of one read; more are cut to this */
+	STORE_TRACEPARENT_BYTES = 255,
+	STORE_TEXT_BYTES = 255, /* audit texts, role, reason */
+	STORE_ERROR_TEXT_BYTES = 1024,
+	STORE_DETAIL_BYTES = 4096,
+	STORE_CERT_BYTES = 16 * 1024,
+	STORE_INDEX_BYTES = 32,
+	STORE_KEY_ID_BYTES = 20,
+	STORE_HASH_BYTES = 32,
+	SERIAL_MAX_BYTES = 20,
 };
 
-/* Stores a batch in one go. A registered (QUEUED) row becomes DELIVERED when the delivery comes; a delivered
- * row never changes. */
+/* op.result of an operation that is done but had nothing to change (see the operation). */
+enum { STORE_UNCHANGED = 1 };
+
+/* --- messages --- */
+
+struct store_message {
+	struct sealed sealed;                    /* .traceparent is kept too */
+	uint8_t sender_index[STORE_INDEX_BYTES]; /* blind index of the number; all zero: not known yet */
+	enum message_state state;                /* DELIVERED, or QUEUED when only registered */
+	unsigned attempt_count;
+	bool duplicate; /* result: was there already, nothing changed */
+};
+
+/* Stores a batch in one go, all or none. A registered row (QUEUED, or what a status made of it) becomes
+ * DELIVERED when the delivery comes, and takes everything from it: only the delivery was opened and checked.
+ * A delivered row never changes. The same id twice in one batch: the second is a duplicate. */
 struct store_messages {
 	struct group_op op;
 	struct store_message *items;
-	unsigned count;
-	unsigned stored_count; /* result */
+	unsigned count;        /* 1 .. STORE_MESSAGES_MAX */
+	unsigned stored_count; /* result: items that are not duplicates */
 };
 
-/* Status reported by a worker for a message that is not delivered. ERR_NOT_FOUND when unknown. */
+/* Status reported by a worker for a message that is not delivered (state: any but DELIVERED). ERR_NOT_FOUND
+ * when unknown; STORE_UNCHANGED when the message was delivered meanwhile. */
 struct store_status {
 	struct group_op op;
 	struct uuid id;
 	enum message_state state;
 	unsigned attempt_count;
-	struct str error_text;
+	struct str error_text; /* UTF-8 */
 };
 
 /* One row as read back. */
 struct store_row {
-	int64_t sequence;
+	int64_t sequence; /* in the order of arrival here, from 1, never used twice */
 	struct sealed sealed;
+	uint8_t sender_index[STORE_INDEX_BYTES]; /* all zero: not known */
 	enum message_state state;
 	struct wall stored_at, updated_at;
 	struct wall delivered_at; /* .ms == 0 while not delivered */
@@ -90,63 +113,69 @@ struct store_row {
 };
 
 struct store_query {
-	struct str client_id, domain;        /* .n == 0: any */
-	int state;                           /* -1: any */
-	const uint8_t *sender_index;         /* NULL: any */
-	struct wall since, until;            /* accepted at, [since, until); .ms == 0: open */
-	int64_t before_sequence;             /* keyset: rows older than this; 0 to start at the newest */
-	unsigned max;
+	struct str client_id, domain; /* .n == 0: any */
+	int state;                    /* -1: any */
+	const uint8_t *sender_index;  /* NULL: any */
+	struct wall since, until;     /* accepted at, [since, until); .ms == 0: open */
+	int64_t before_sequence;      /* keyset: rows older than this; 0 to start at the newest */
+	unsigned max;                 /* at least 1 */
 };
 
 struct store_page {
 	struct store_row *rows; /* newest first */
 	unsigned count;
-	int64_t next_sequence;  /* pass as before_sequence; 0: no more */
+	int64_t next_sequence; /* pass as before_sequence; 0: no more */
 };
 
 MUST_CHECK int store_read_messages(struct store *s, const struct store_query *query, struct arena *arena,
 	struct store_page *ret, struct err *e);
-MUST_CHECK int store_read_message(struct store *s, const struct uuid *id, struct arena *arena,
-	struct store_row *ret, struct err *e);
+MUST_CHECK int store_read_message(
+	struct store *s, const struct uuid *id, struct arena *arena, struct store_row *ret, struct err *e);
 
 struct store_counts {
 	uint64_t messages, by_state[MESSAGE_STATES];
 	uint64_t clients, certificates, audit_rows;
 };
+/* Kept up to date by the writer: costs the same however much is stored. */
 MUST_CHECK int store_read_counts(struct store *s, struct store_counts *ret, struct err *e);
 
 /* --- clients and certificates --- */
 
-enum client_status { CLIENT_ACTIVE, CLIENT_SUSPENDED };
+enum client_status { CLIENT_ACTIVE, CLIENT_SUSPENDED, CLIENT_STATUSES };
 
 struct store_client {
 	struct str name, domain;
 	enum client_status status;
-	struct wall created_at;
+	struct wall created_at; /* .ms == 0 in a put: now */
 };
 
-/* Creates the client, or sets its status when it exists with the same domain; ERR_CONFLICT: other domain. */
+/* Creates the client, or sets its status when it exists with the same domain; ERR_CONFLICT: other domain. A
+ * change of status is a change of all certificates of role "client" under that name: each gets a new number
+ * in the feed. STORE_UNCHANGED: exists, and has that status already. */
 struct store_client_put {
 	struct group_op op;
 	struct store_client client;
+	int64_t change; /* result: highest change number given out, 0: none */
 };
-
-enum { SERIAL_MAX_BYTES = 20 };
 
 /* A certificate is registered before it is handed out; the row is what authorises its bearer. */
 struct store_cert {
 	uint8_t serial[SERIAL_MAX_BYTES]; /* big-endian, no leading zero byte */
 	unsigned serial_bytes;
-	uint8_t issuer_key_id[20];        /* SHA-1 subject key identifier of the issuing CA */
-	struct str role;                  /* "client", "proxy", … */
-	struct str name, domain;          /* CN = client_id */
+	uint8_t issuer_key_id[STORE_KEY_ID_BYTES]; /* SHA-1 subject key identifier of the issuing CA */
+	struct str role;                           /* "client", "proxy", … */
+	struct str name, domain;                   /* CN = client_id; domain may be empty for other roles */
 	struct wall not_before, not_after, issued_at;
-	struct str der;                   /* the certificate */
-	struct wall revoked_at;           /* .ms == 0: not revoked */
-	struct str revoke_reason;         /* RFC 5280 name: "keyCompromise", … */
-	int64_t change;                   /* number of the last change to this row, from 1, increasing over all rows */
+	struct str der;           /* the certificate */
+	struct wall revoked_at;   /* .ms == 0: not revoked */
+	struct str revoke_reason; /* RFC 5280 name: "keyCompromise", … */
+	bool suspended;           /* read only: role "client" and its client is CLIENT_SUSPENDED */
+	int64_t change; /* number of the last change to this row, from 1, increasing over all rows */
 };
 
+/* Registers a certificate that is not revoked (its .revoked_at, .suspended, .change are ignored).
+ * ERR_CONFLICT: this issuer has that serial already, or (create_client) the client exists in another domain.
+ */
 struct store_cert_put {
 	struct group_op op;
 	struct store_cert cert;
@@ -154,43 +183,59 @@ struct store_cert_put {
 	int64_t change;     /* result */
 };
 
+/* Revokes what is not revoked yet among the matching certificates. ERR_NOT_FOUND: nothing matches at all;
+ * STORE_UNCHANGED: all that match were revoked before (their time and reason stay). */
 struct store_revoke {
 	struct group_op op;
 	uint8_t serial[SERIAL_MAX_BYTES];
-	unsigned serial_bytes; /* 0: all of `name` */
+	unsigned serial_bytes;        /* 0: all of `name` */
+	const uint8_t *issuer_key_id; /* with a serial: of this issuer only; NULL: of any */
 	struct str name;
-	struct str reason;
-	struct wall at;
+	struct str role;        /* with a name: of this role only; .n == 0: of any */
+	struct str reason;      /* .n == 0: "unspecified" */
+	struct wall at;         /* .ms == 0: now */
 	unsigned revoked_count; /* result: newly revoked */
-	int64_t change;
+	int64_t change;         /* result: highest change number given out, 0: none */
 };
 
+/* In the order of names; .n == 0: any domain, from the start. */
 MUST_CHECK int store_read_clients(struct store *s, struct str domain, struct str after_name, unsigned max,
 	struct arena *arena, struct store_client **ret, unsigned *ret_count, struct err *e);
-MUST_CHECK int store_read_client(struct store *s, struct str name, struct arena *arena, struct store_client *ret,
-	struct err *e);
+MUST_CHECK int store_read_client(
+	struct store *s, struct str name, struct arena *arena, struct store_client *ret, struct err *e);
 
+/* Always in the order of change, so that any list can be paged with after_change. */
 struct store_cert_query {
 	struct str name, domain, role;
-	struct wall expires_before;   /* .ms == 0: any */
+	struct wall expires_before; /* .ms == 0: any */
 	bool revoked_only;
-	int64_t after_change;         /* rows changed after this number, in order of change: the feed for proxies */
+	const uint8_t *serial; /* NULL: any */
+	unsigned serial_bytes;
+	const uint8_t *issuer_key_id; /* NULL: any */
+	int64_t after_change; /* rows changed after this number, in order of change: the feed for proxies */
 	unsigned max;
 };
 MUST_CHECK int store_read_certs(struct store *s, const struct store_cert_query *query, struct arena *arena,
 	struct store_cert **ret, unsigned *ret_count, struct err *e);
-MUST_CHECK int store_read_cert(struct store *s, const uint8_t *serial, unsigned serial_bytes, struct arena *arena,
-	struct store_cert *ret, struct err *e);
+
+/* ERR_CONFLICT when two issuers used this serial: ask store_read_certs with the issuer. */
+MUST_CHECK int store_read_cert(struct store *s, const uint8_t *serial, unsigned serial_bytes,
+	struct arena *arena, struct store_cert *ret, struct err *e);
 
 /* --- audit --- */
 
-/* Who did what to what, from where, and how it ended. Rows are chained by hash: each covers the one before. */
+/* Who did what to what, from where, and how it ended. Rows are chained by hash: each covers the one before.
+ *
+ * hash = SHA-256 over "sealpost audit 1" and a zero byte (17 bytes), the previous row's hash (32 bytes, zero
+ * for the first row), sequence and at (milliseconds) as 64-bit big-endian integers, then actor, origin,
+ * action, target, result, detail, each as a 32-bit big-endian length and that many bytes. */
 struct store_audit_row {
-	int64_t sequence;
+	int64_t sequence; /* from 1, without gaps */
 	struct wall at;
-	struct str actor, origin, action, target, result; /* text, no payload, at most 255 bytes each */
-	struct str detail;                                /* a JSON object or empty */
-	uint8_t hash[32];                                 /* SHA-256(previous hash, this row's fields) */
+	struct str actor, origin, action, target,
+		result;    /* UTF-8, no payload, at most STORE_TEXT_BYTES each */
+	struct str detail; /* a JSON object or empty, at most STORE_DETAIL_BYTES */
+	uint8_t hash[STORE_HASH_BYTES];
 };
 struct store_audit {
 	struct group_op op;
@@ -199,16 +244,31 @@ struct store_audit {
 MUST_CHECK int store_read_audit(struct store *s, int64_t after_sequence, unsigned max, struct arena *arena,
 	struct store_audit_row **ret, unsigned *ret_count, struct err *e);
 
+/* Walks the whole chain. 0: intact, *ret_checked rows. STORE_AUDIT_BROKEN: *ret_bad_sequence is the first row
+ * that is missing or does not fit the one before (rows cut off at the end count as missing). */
+enum { STORE_AUDIT_BROKEN = 1 };
+MUST_CHECK int store_audit_check(
+	struct store *s, uint64_t *ret_checked, int64_t *ret_bad_sequence, struct err *e);
+
+/* --- looking after it --- */
+
+/* Has the engine check its files, and the driver its own bookkeeping. `full` reads and compares every index
+ * too (minutes on a large store; writes go on, but the log that they are kept in grows meanwhile). ERR_FATAL
+ * names the first thing found. */
+MUST_CHECK int store_check(struct store *s, bool full, struct err *e);
+
 /* --- submitting --- */
 
 MUST_CHECK int store_submit(struct store *s, enum store_kind kind, struct group_op *op); /* 0 or GROUP_FULL */
 MUST_CHECK int store_wait(struct store *s, enum store_kind kind, struct group_op *op, struct err *e);
 
+/* healthy: the last commit, or the last probe after a failed one, succeeded. While it is not, the store tries
+ * once a second whether the engine takes writes again. */
 struct store_glance {
 	bool healthy;
-	char trouble[160];
+	char trouble[ERR_TEXT_BYTES]; /* empty while healthy */
 	struct group_stats group;
 };
-void store_glance(const struct store *s, struct store_glance *ret);
+void store_glance(struct store *s, struct store_glance *ret);
 
 #endif
