@@ -340,6 +340,7 @@ const char *app_metrics_address(const struct app *a)
 void app_tick(struct app *a)
 {
 	struct statvfs fs;
+	server_tick(a->server);
 	if (statvfs(a->data, &fs) < 0)
 		return;
 	int64_t free_bytes = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;

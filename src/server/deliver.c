@@ -120,3 +120,26 @@ int deliver_batch(void *arg, struct delivery_item *items, unsigned count, struct
 		series_add(session->duplicate, rows - op.stored_count);
 	return 0;
 }
+
+void *server_take_session(struct server *s, struct err *e)
+{
+	void *session = NULL;
+	pthread_mutex_lock(&s->session_lock);
+	if (s->session_count)
+		session = s->sessions[--s->session_count];
+	pthread_mutex_unlock(&s->session_lock);
+	return session || deliver_open(s, &session, e) >= 0 ? session : NULL;
+}
+
+void server_put_session(struct server *s, void *session)
+{
+	if (!session)
+		return;
+	pthread_mutex_lock(&s->session_lock);
+	bool kept = s->session_count < SESSIONS_MAX;
+	if (kept)
+		s->sessions[s->session_count++] = session;
+	pthread_mutex_unlock(&s->session_lock);
+	if (!kept)
+		deliver_close(session);
+}

@@ -6,6 +6,8 @@
 #include "server/clients.h"
 #include "server/server.h"
 
+enum { SESSIONS_MAX = 16 };
+
 struct server {
 	struct role_context context; /* first: the health routes read it */
 	const struct clock *clock;
@@ -19,6 +21,14 @@ struct server {
 	struct work_pool *pool;
 	int64_t cert_days, cert_days_max;
 	pthread_mutex_t sync_lock; /* one registry synchronisation at a time */
+
+	pthread_mutex_t feed_lock; /* guards the next two */
+	struct feed_waiter *feed_waiters;
+	bool feed_closed;
+
+	pthread_mutex_t session_lock; /* guards the next two */
+	void *sessions[SESSIONS_MAX]; /* for deliveries over the network: at rest */
+	unsigned session_count;
 
 	struct tls_server *tls;
 	struct http_server *tls_http, *admin_http, *metrics_http;
@@ -39,6 +49,18 @@ MUST_CHECK int server_audit(struct server *s, const struct server_actor *actor, 
 /* Brings the registry up to the store's last change. */
 MUST_CHECK int server_sync_registry(struct server *s, struct err *e);
 
+/* A certificate as the registry knows it; false for a role that this program does not know. */
+MUST_CHECK bool server_registry_row(const struct store_cert *cert, struct registry_row *ret);
+
+/* feed.c: answers every proxy that waits for a change; at shutdown also those to come. */
+void server_wake_feed(struct server *s);
+void server_close_feed(struct server *s);
+http_handler server_get_changes, server_get_sealing_keys;
+
+/* A session to deliver with, from those at rest or a fresh one; NULL: see *e. Put takes NULL. */
+MUST_CHECK void *server_take_session(struct server *s, struct err *e);
+void server_put_session(struct server *s, void *session);
+
 /* The destination's functions (deliver.c). */
 MUST_CHECK int deliver_open(void *arg, void **ret_session, struct err *e);
 void deliver_close(void *session);
@@ -50,6 +72,7 @@ extern const struct http_route admin_message_routes[];
 extern const struct http_route admin_queue_routes[];
 extern const struct http_route admin_misc_routes[];
 extern const struct http_route ca_routes[];
+extern const struct http_route internal_routes[];
 
 enum { ADMIN_BODY_BYTES = 64 * 1024 };
 

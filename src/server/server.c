@@ -39,7 +39,7 @@ int server_audit(struct server *s, const struct server_actor *actor, const char 
 	return store_wait(s->store, STORE_AUDIT, &op.op, e) < 0 ? err_context(e, "audit") : 0;
 }
 
-static bool to_registry_row(const struct store_cert *cert, struct registry_row *ret)
+bool server_registry_row(const struct store_cert *cert, struct registry_row *ret)
 {
 	*ret = (struct registry_row){
 		.serial_bytes = cert->serial_bytes,
@@ -67,7 +67,7 @@ static int sync_page(struct server *s, struct arena *arena, unsigned *ret_count,
 	if (!rows)
 		return err_oom(e);
 	for (unsigned i = 0; i < *ret_count; i++)
-		if (!to_registry_row(&certs[i], &rows[i]))
+		if (!server_registry_row(&certs[i], &rows[i]))
 			return err_set(e, ERR_FATAL, "certificate change %lld has an unknown role",
 				(long long)certs[i].change);
 	return *ret_count ? registry_apply(s->registry, rows, *ret_count, e) : 0;
@@ -85,6 +85,7 @@ int server_sync_registry(struct server *s, struct err *e)
 		rc = sync_page(s, &arena, &count, e);
 	}
 	pthread_mutex_unlock(&s->sync_lock);
+	server_wake_feed(s);
 	return rc < 0 ? err_context(e, "registry") : 0;
 }
 
@@ -119,6 +120,8 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	s->queue = o->queue;
 	s->destination = (struct destination){"in process", s, deliver_open, deliver_close, deliver_batch};
 	pthread_mutex_init(&s->sync_lock, NULL);
+	pthread_mutex_init(&s->feed_lock, NULL);
+	pthread_mutex_init(&s->session_lock, NULL);
 	take_config(s, o->config);
 	if (work_pool_start("admin", POOL_THREADS, POOL_LIMIT, &s->pool, e) < 0 ||
 		clients_load(o->store, &s->clients, e) < 0 || server_sync_registry(s, e) < 0) {
@@ -155,7 +158,7 @@ static int start_listener(struct server *s, const struct server_listen_options *
 }
 
 static const struct http_route *const all_tables[] = {admin_cert_routes, admin_message_routes,
-	admin_queue_routes, admin_misc_routes, ca_routes, health_routes, NULL};
+	admin_queue_routes, admin_misc_routes, ca_routes, internal_routes, health_routes, NULL};
 static const struct http_route *const health_tables[] = {health_routes, NULL};
 
 static int listen_tls(struct server *s, const struct server_listen_options *o, struct err *e)
@@ -229,6 +232,7 @@ int server_reload(struct server *s, const struct config *config, struct err *e)
 
 void server_drain(struct server *s, int64_t drain_ms)
 {
+	server_close_feed(s);
 	struct http_server *const all[] = {s->tls_http, s->admin_http, s->metrics_http};
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
 		if (all[i])
@@ -245,6 +249,10 @@ void server_close(struct server *s)
 	work_pool_stop(s->pool);
 	tls_server_free(s->tls);
 	clients_free(s->clients);
+	for (unsigned i = 0; i < s->session_count; i++)
+		deliver_close(s->sessions[i]);
+	pthread_mutex_destroy(&s->session_lock);
+	pthread_mutex_destroy(&s->feed_lock);
 	pthread_mutex_destroy(&s->sync_lock);
 	free(s);
 }

@@ -59,6 +59,9 @@ const struct destination *server_destination(struct server *s);
 
 MUST_CHECK int server_reload(struct server *s, const struct config *config, struct err *e);
 
+/* Once a second: ends long polls whose time is over. */
+void server_tick(struct server *s);
+
 /* Stops the listeners; then close. */
 void server_drain(struct server *s, int64_t drain_ms);
 void server_close(struct server *s);

@@ -18,6 +18,7 @@ struct row {
 	uint8_t key[KEY_BYTES]; /* issuer key id, then the serial padded with leading zeros */
 	uint8_t status, role, name_bytes, domain_bytes;
 	struct wall not_after;
+	int64_t change;
 	char names[]; /* name, then domain */
 };
 
@@ -129,6 +130,7 @@ static struct row *row_make(const struct registry_row *from)
 	row->name_bytes = (uint8_t)from->name.n;
 	row->domain_bytes = (uint8_t)from->domain.n;
 	row->not_after = from->not_after;
+	row->change = from->change;
 	memcpy(row->names, from->name.p, from->name.n);
 	memcpy(row->names + from->name.n, from->domain.p, from->domain.n);
 	return row;
@@ -277,4 +279,36 @@ size_t registry_count(const struct registry *const_r)
 	size_t count = r->table.count;
 	pthread_rwlock_unlock(&r->lock);
 	return count;
+}
+
+static void row_view(const struct row *row, struct registry_row *ret)
+{
+	const uint8_t *serial = row->key + IDENTITY_KEY_ID_BYTES;
+	unsigned pad = 0;
+	while (pad < IDENTITY_SERIAL_BYTES - 1 && serial[pad] == 0)
+		pad++;
+	*ret = (struct registry_row){
+		.serial_bytes = IDENTITY_SERIAL_BYTES - pad,
+		.status = row->status,
+		.role = row->role,
+		.name = str_mem(row->names, row->name_bytes),
+		.domain = str_mem(row->names + row->name_bytes, row->domain_bytes),
+		.not_after = row->not_after,
+		.change = row->change,
+	};
+	memcpy(ret->issuer_key_id, row->key, IDENTITY_KEY_ID_BYTES);
+	memcpy(ret->serial, serial + pad, ret->serial_bytes);
+}
+
+void registry_each(struct registry *r, void (*fn)(void *arg, const struct registry_row *row), void *arg)
+{
+	pthread_rwlock_rdlock(&r->lock);
+	for (size_t i = 0; i <= r->table.mask; i++) {
+		struct registry_row row;
+		if (!r->table.slots[i])
+			continue;
+		row_view(r->table.slots[i], &row);
+		fn(arg, &row);
+	}
+	pthread_rwlock_unlock(&r->lock);
 }

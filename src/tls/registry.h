@@ -47,4 +47,7 @@ uint64_t registry_generation(const struct registry *r);
 int64_t registry_change(const struct registry *r);
 size_t registry_count(const struct registry *r);
 
+/* Calls fn for every row, under the read lock: fn must not apply or check. */
+void registry_each(struct registry *r, void (*fn)(void *arg, const struct registry_row *row), void *arg);
+
 #endif

@@ -1,0 +1,178 @@
+/* client.c - see client.h. libcurl checks chain and host name; our own verdict (tls/verify.h) then checks the
+ * profile and the role, in the same handshake. */
+#include "role/client.h"
+
+#include <curl/curl.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/auto.h"
+#include "tls/verify.h"
+
+enum { ANSWER_BYTES = 32 * 1024 * 1024 };
+
+struct client {
+	CURL *curl;
+	struct curl_slist *headers;
+	char *url, *trust_domain;
+	struct verify_policy policy;
+	struct buf answer;
+	atomic_bool cancelled;
+	char refused[96]; /* why the peer's certificate was refused */
+};
+
+static int judge_peer(X509_STORE_CTX *ctx, void *arg)
+{
+	struct client *c = arg;
+	struct verify_result result;
+	struct err e = ERR_INIT;
+	if (verify_context(ctx, &c->policy, &result, &e))
+		return 1;
+	snprintf(c->refused, sizeof(c->refused), "%s (%s)", verify_outcome_name(result.outcome),
+		result.rule ? result.rule : "");
+	return 0;
+}
+
+static CURLcode use_own_verdict(CURL *curl, void *ssl_ctx, void *arg)
+{
+	(void)curl;
+	SSL_CTX_set_cert_verify_callback(ssl_ctx, judge_peer, arg);
+	return CURLE_OK;
+}
+
+static size_t take_bytes(char *bytes, size_t size, size_t n, void *arg)
+{
+	struct client *c = arg;
+	buf_add(&c->answer, bytes, size * n);
+	return c->answer.failed ? 0 : size * n;
+}
+
+static int stop_when_cancelled(void *arg, curl_off_t a, curl_off_t b, curl_off_t d, curl_off_t u)
+{
+	const struct client *c = arg;
+	(void)a, (void)b, (void)d, (void)u;
+	return atomic_load(&c->cancelled);
+}
+
+static void set_options(struct client *c, const struct client_options *o)
+{
+	curl_easy_setopt(c->curl, CURLOPT_SSLCERT, o->cert_file);
+	curl_easy_setopt(c->curl, CURLOPT_SSLKEY, o->key_file);
+	curl_easy_setopt(c->curl, CURLOPT_CAINFO, o->ca_file);
+	curl_easy_setopt(c->curl, CURLOPT_CAPATH, NULL);
+	curl_easy_setopt(c->curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_3);
+	curl_easy_setopt(c->curl, CURLOPT_SSL_CTX_FUNCTION, use_own_verdict);
+	curl_easy_setopt(c->curl, CURLOPT_SSL_CTX_DATA, c);
+	curl_easy_setopt(c->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(c->curl, CURLOPT_PROTOCOLS_STR, "https");
+	curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
+	curl_easy_setopt(c->curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(c->curl, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)o->connect_ms);
+	curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, c->headers);
+	curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, take_bytes);
+	curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, c);
+	curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, 0L);
+	curl_easy_setopt(c->curl, CURLOPT_XFERINFOFUNCTION, stop_when_cancelled);
+	curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, c);
+}
+
+int client_new(const struct client_options *o, struct client **ret, struct err *e)
+{
+	struct client *c = calloc(1, sizeof(*c));
+	if (!c)
+		return err_oom(e);
+	buf_init(&c->answer, ANSWER_BYTES);
+	c->url = strdup(o->url);
+	c->trust_domain = strdup(o->trust_domain);
+	c->curl = curl_easy_init();
+	c->headers = curl_slist_append(NULL, "Content-Type: application/json");
+	struct curl_slist *no_expect = c->headers ? curl_slist_append(c->headers, "Expect:") : NULL;
+	if (!c->url || !c->trust_domain || !c->curl || !no_expect) {
+		client_free(c);
+		return err_oom(e);
+	}
+	c->policy = (struct verify_policy){
+		.trust_domain = c->trust_domain,
+		.roles = ROLE_BIT(ROLE_SERVER),
+		.purpose = X509_PURPOSE_SSL_SERVER,
+		.clock = o->clock,
+	};
+	set_options(c, o);
+	*ret = c;
+	return 0;
+}
+
+void client_free(struct client *c)
+{
+	if (!c)
+		return;
+	curl_easy_cleanup(c->curl);
+	curl_slist_free_all(c->headers);
+	buf_wipe(&c->answer);
+	free(c->url);
+	free(c->trust_domain);
+	free(c);
+}
+
+/* What an answer's status means to the caller. */
+static int status_to_err(const struct client *c, long status, struct err *e)
+{
+	AUTO(json_auto) json_t *problem = NULL;
+	const char *detail = NULL;
+	if (json_read(buf_str(&c->answer), &problem, NULL) == 0)
+		detail = json_string_value(json_object_get(problem, "detail"));
+	enum err_kind kind = status == 401 || status == 403   ? ERR_FORBIDDEN
+			     : status == 404                  ? ERR_NOT_FOUND
+			     : status == 429 || status >= 500 ? ERR_RETRY
+							      : ERR_REJECT;
+	return err_set(
+		e, kind, "%s answered %ld%s%s", c->url, status, detail ? ": " : "", detail ? detail : "");
+}
+
+int client_call(struct client *c, const char *method, const char *path, struct str body, int64_t timeout_ms,
+	json_t **ret, struct err *e)
+{
+	AUTO(free_auto) char *url = NULL;
+	if (asprintf(&url, "%s%s", c->url, path) < 0) {
+		url = NULL;
+		return err_oom(e);
+	}
+	buf_reset(&c->answer);
+	c->refused[0] = 0;
+	curl_easy_setopt(c->curl, CURLOPT_URL, url);
+	curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
+	/* HTTPGET undoes what a POST before left behind. */
+	curl_easy_setopt(c->curl, CURLOPT_HTTPGET, 1L);
+	if (body.n) {
+		curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, body.p);
+		curl_easy_setopt(c->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.n);
+	}
+	curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, method);
+	CURLcode code = curl_easy_perform(c->curl);
+	if (code != CURLE_OK)
+		return err_set(e, ERR_RETRY, "%s: %s%s%s", c->url, curl_easy_strerror(code),
+			c->refused[0] ? ": " : "", c->refused);
+	long status = 0;
+	curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
+	if (status < 200 || status > 299)
+		return status_to_err(c, status, e);
+	if (json_read(buf_str(&c->answer), ret, e) < 0)
+		return err_context(e, "%s", c->url);
+	return 0;
+}
+
+int64_t client_retry_after_ms(const struct client *c)
+{
+	curl_off_t seconds = 0;
+	curl_easy_getinfo(c->curl, CURLINFO_RETRY_AFTER, &seconds);
+	return (int64_t)seconds * 1000;
+}
+
+void client_cancel(struct client *c)
+{
+	atomic_store(&c->cancelled, true);
+}
