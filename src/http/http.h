@@ -56,11 +56,15 @@ struct str http_query(struct http_request *r, struct str name);
 /* Adds a header to the answer; before http_reply. Name and value are copied; bad characters are a bug of ours. */
 void http_set_header(struct http_request *r, const char *name, struct str value);
 
-/* Sends the answer. content_type NULL: no body. The request is gone afterwards. */
+/* Sends the answer. content_type (a literal, or in the request's arena) NULL: no body. The status is one of
+ * statuses.def. The request is gone afterwards. */
 void http_reply(struct http_request *r, int status, const char *content_type, struct str body);
 
 /* Answers and then closes the connection (revoked certificate). */
 void http_reply_close(struct http_request *r, int status, const char *content_type, struct str body);
+
+/* As http_reply, without a copy: takes the body over and leaves *body empty. For large answers. */
+void http_reply_buf(struct http_request *r, int status, const char *content_type, struct buf *body);
 
 /* --- problems: application/problem+json, RFC 9457 --- */
 
@@ -95,6 +99,9 @@ void http_problem_write(struct buf *out, enum http_problem problem, const struct
 	const char *request_id);
 const char *http_problem_code(enum http_problem problem);
 int http_problem_status(enum http_problem problem);
+
+/* Default for Retry-After; 0 where the problem asks for none. */
+unsigned http_problem_retry_after_s(enum http_problem problem);
 
 /* --- routes --- */
 

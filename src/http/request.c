@@ -1,0 +1,313 @@
+/* request.c - see request.h. A request object keeps its first arena block and small buffers when it goes back
+ * to the pool, so that in the steady state a request allocates nothing. */
+#include "http/request.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+	KEPT_BODY_BYTES = 16 * 1024,      /* a larger buffer is not kept in the pool */
+	ARENA_EXTRA_BYTES = 256 * 1024,   /* for handlers, besides what grows with the request */
+	ANSWER_CEILING_BYTES = 256 << 20, /* answers are ours; this only stops a runaway */
+};
+
+static struct request *take_pooled(struct shard *s)
+{
+	struct request *r = s->pool;
+	if (r) {
+		s->pool = r->next;
+		s->pooled--;
+	}
+	return r;
+}
+
+static struct request *new_request(void)
+{
+	struct request *r = calloc(1, sizeof(*r));
+	if (!r)
+		return NULL;
+	arena_init(&r->arena, 0);
+	buf_init(&r->body, 0);
+	buf_init(&r->answer.body, ANSWER_CEILING_BYTES);
+	return r;
+}
+
+static void on_deadline(struct deadline *d)
+{
+	struct request *r = container_of(d, struct request, deadline);
+	r->conn->protocol->request_late(r->conn, r);
+}
+
+/* What a handler may allocate grows with what it has to take apart. */
+static size_t arena_ceiling(const struct shard *s, size_t body_ceiling)
+{
+	return ARENA_EXTRA_BYTES + 4 * (s->limits.head_bytes + body_ceiling) +
+	       s->limits.header_count * sizeof(struct http_header);
+}
+
+struct request *request_begin(struct conn *c)
+{
+	struct shard *s = c->shard;
+	struct request *r = take_pooled(s);
+	if (!r)
+		r = new_request();
+	if (!r)
+		return NULL;
+	r->arena.ceiling_bytes = arena_ceiling(s, 0);
+	r->conn = c;
+	r->next = NULL;
+	r->state = REQUEST_RECEIVING;
+	r->route_index = router_route_count(s->server->router);
+	r->http.peer = c->peer;
+	r->http.peer_local = c->local;
+	r->http.arena = &r->arena;
+	r->http.loop = s->loop;
+	r->http.context = s->server->options.context;
+	r->http.received_at = shard_now(s);
+	memcpy(r->http.peer_address, c->address, sizeof(c->address));
+	deadline_init(&r->deadline, on_deadline);
+	conn_ref(c);
+	return r;
+}
+
+static void free_request(struct request *r)
+{
+	arena_clear(&r->arena);
+	buf_wipe(&r->body);
+	buf_wipe(&r->answer.body);
+	free(r);
+}
+
+void request_pool_clear(struct shard *s)
+{
+	for (struct request *r; (r = take_pooled(s));)
+		free_request(r);
+}
+
+static void recycle_buf(struct buf *b)
+{
+	if (b->room > KEPT_BODY_BYTES)
+		buf_wipe(b);
+	else if (b->n)
+		explicit_bzero(b->p, b->n);
+	buf_reset(b);
+}
+
+/* As new_request left it, but for the memory. */
+static void recycle(struct request *r)
+{
+	arena_reset(&r->arena);
+	recycle_buf(&r->body);
+	recycle_buf(&r->answer.body);
+	*r = (struct request){.arena = r->arena, .body = r->body, .answer.body = r->answer.body};
+	r->answer.body.ceiling_bytes = ANSWER_CEILING_BYTES;
+}
+
+void request_release(struct request *r)
+{
+	struct conn *c = r->conn;
+	struct shard *s = c->shard;
+	deadline_clear(&r->deadline);
+	if (s->pooled < REQUEST_POOL) {
+		recycle(r);
+		r->next = s->pool;
+		s->pool = r;
+		s->pooled++;
+	} else {
+		free_request(r);
+	}
+	conn_unref(c);
+}
+
+/* --- the head --- */
+
+void request_refuse(struct request *r, enum http_problem problem, const char *detail, bool close)
+{
+	r->refusal.close |= close;
+	if (r->refusal.set)
+		return;
+	r->refusal.set = true;
+	r->refusal.problem = problem;
+	r->refusal.detail = detail;
+}
+
+static bool id_is_sane(struct str id)
+{
+	if (!id.n || id.n >= sizeof(((struct http_request *)NULL)->request_id))
+		return false;
+	for (size_t i = 0; i < id.n; i++) {
+		char c = id.p[i], lower = (char)(c | 0x20);
+		if (!(lower >= 'a' && lower <= 'z') && !(c >= '0' && c <= '9') && c != '.' && c != '_' &&
+			c != '-')
+			return false;
+	}
+	return true;
+}
+
+/* Random per shard, then counted: unique, and cheaper than random numbers for each request. */
+static void make_id(struct shard *s, char *out)
+{
+	static const char hex[] = "0123456789abcdef";
+	size_t n = sizeof(s->id_prefix) - 1;
+	memcpy(out, s->id_prefix, n);
+	out[n++] = '-';
+	for (int shift = 60; shift >= 0; shift -= 4)
+		out[n++] = hex[s->id_next >> shift & 15];
+	out[n] = 0;
+	s->id_next++;
+}
+
+static void identify(struct request *r)
+{
+	struct str id = http_header(&r->http, STR("x-request-id"));
+	if (id_is_sane(id)) {
+		memcpy(r->http.request_id, id.p, id.n);
+		r->http.request_id[id.n] = 0;
+	} else {
+		make_id(r->conn->shard, r->http.request_id);
+	}
+}
+
+static const struct refusal peer_refusals[] = {
+	[CONN_GOOD] = {.set = false},
+	[CONN_OVER_LIMIT] = {true, PROBLEM_TOO_MANY_REQUESTS,
+		"too many open connections with this certificate", true},
+	[CONN_EXPIRED] = {true, PROBLEM_AUTHENTICATION_REQUIRED, "the certificate has expired", true},
+	[CONN_REVOKED] = {true, PROBLEM_CERTIFICATE_REVOKED, NULL, true},
+	[CONN_SUSPENDED] = {true, PROBLEM_FORBIDDEN, "the certificate is suspended", false},
+	[CONN_UNKNOWN] = {true, PROBLEM_FORBIDDEN, "the certificate is not registered", true},
+};
+
+static const struct refusal route_refusals[] = {
+	[ROUTER_FOUND] = {.set = false},
+	[ROUTER_NOT_FOUND] = {true, PROBLEM_NOT_FOUND, NULL, false},
+	[ROUTER_METHOD] = {true, PROBLEM_METHOD_NOT_ALLOWED, NULL, false},
+	[ROUTER_UNAUTHENTICATED] = {true, PROBLEM_AUTHENTICATION_REQUIRED, NULL, false},
+	[ROUTER_FORBIDDEN] = {true, PROBLEM_FORBIDDEN, NULL, false},
+};
+
+static bool check_peer(struct request *r)
+{
+	const struct refusal *refusal = &peer_refusals[conn_check_peer(r->conn)];
+	if (!refusal->set)
+		return true;
+	stats_reject(r->conn->shard->server->stats, REJECT_CERTIFICATE);
+	request_refuse(r, refusal->problem, refusal->detail, refusal->close);
+	return false;
+}
+
+static void take_route(struct request *r, const struct router_match *match)
+{
+	r->http.route = match->route;
+	r->route_index = match->index;
+	r->arena.ceiling_bytes = arena_ceiling(r->conn->shard, match->route->body_ceiling_bytes);
+	for (unsigned i = 0; i < HTTP_PARAMS && match->params[i].p; i++) {
+		r->http.params[i] = percent_decode(match->params[i], &r->arena);
+		if (!r->http.params[i].p)
+			request_refuse(r, PROBLEM_UNAVAILABLE, NULL, false);
+		else if (memchr(r->http.params[i].p, 0, r->http.params[i].n))
+			request_refuse(r, PROBLEM_MALFORMED_REQUEST, "NUL in the path", false);
+	}
+}
+
+static void find_route(struct request *r)
+{
+	const struct router *router = r->conn->shard->server->router;
+	struct router_match match;
+	enum router_outcome outcome = router_find(
+		router, r->http.method, r->http.path, r->http.peer->role, r->http.peer_local, &match);
+	if (outcome == ROUTER_FOUND) {
+		take_route(r, &match);
+		return;
+	}
+	const struct refusal *refusal = &route_refusals[outcome];
+	request_refuse(r, refusal->problem, refusal->detail, refusal->close);
+	if (outcome == ROUTER_METHOD)
+		http_set_header(&r->http, "Allow", str_of(router_allow(router, r->http.path, &r->arena)));
+}
+
+void request_head_done(struct request *r)
+{
+	identify(r);
+	r->head_only = str_eq(r->http.method, STR("HEAD"));
+	if (!r->refusal.set && check_peer(r))
+		find_route(r);
+	r->body.ceiling_bytes = request_body_ceiling(r);
+}
+
+/* --- the body --- */
+
+size_t request_body_ceiling(const struct request *r)
+{
+	return r->refusal.set ? DISCARDED_BODY_BYTES : r->http.route->body_ceiling_bytes;
+}
+
+bool request_add_body(struct request *r, struct str piece)
+{
+	r->received_bytes += piece.n;
+	if (!r->refusal.set)
+		buf_add_str(&r->body, piece);
+	return !r->body.failed;
+}
+
+/* --- the handler --- */
+
+static void count_in_flight(struct shard *s, int change)
+{
+	unsigned now = atomic_load_explicit(&s->in_flight, memory_order_relaxed);
+	atomic_store_explicit(&s->in_flight, now + (unsigned)change, memory_order_relaxed);
+}
+
+/* Each loop has its share of the limit, so that no counter is written by several threads. */
+static bool take_place(struct request *r)
+{
+	struct shard *s = r->conn->shard;
+	unsigned loops = s->server->io_count;
+	unsigned share = (s->limits.requests_in_flight + loops - 1) / loops;
+	if (atomic_load_explicit(&s->in_flight, memory_order_relaxed) >= share)
+		return false;
+	count_in_flight(s, 1);
+	r->counted = true;
+	return true;
+}
+
+void request_answered(struct request *r)
+{
+	r->state = REQUEST_ANSWERED;
+	if (r->counted)
+		count_in_flight(r->conn->shard, -1);
+	r->counted = false;
+}
+
+static void reply_refusal(struct request *r)
+{
+	if (!r->http.request_id[0])
+		identify(r);
+	http_reply_problem(&r->http, r->refusal.problem,
+		&(struct http_problem_options){.detail = r->refusal.detail, .close = r->refusal.close});
+}
+
+void request_dispatch(struct request *r)
+{
+	r->state = REQUEST_HANDLING;
+	if (!r->refusal.set && !take_place(r)) {
+		stats_reject(r->conn->shard->server->stats, REJECT_IN_FLIGHT);
+		request_refuse(r, PROBLEM_UNAVAILABLE, "too many requests are being answered", false);
+	}
+	if (r->refusal.set) {
+		reply_refusal(r);
+	} else {
+		r->http.body = buf_str(&r->body);
+		r->http.route->handler(&r->http);
+	}
+}
+
+void request_sent(const struct request *r, struct mono now)
+{
+	const struct http_server *server = r->conn->shard->server;
+	int64_t duration_ns = now.ns - r->http.received_at.ns;
+	stats_answered(
+		server->stats, r->route_index, r->head_only && r->http.route, r->answer.status, duration_ns);
+	if (server->options.answered)
+		server->options.answered(&r->http, r->answer.status, r->answer.body.n, duration_ns);
+}

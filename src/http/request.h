@@ -1,0 +1,97 @@
+/* request.h - what stands behind a struct http_request: its way from a complete head to a sent answer.
+ *
+ *	request_begin → RECEIVING → request_dispatch → HANDLING → http_reply → ANSWERED → request_release
+ *
+ * A request that must be refused (no such route, not allowed, …) is known when its head is complete. A small body is
+ * still taken and thrown away, so that the connection can go on; otherwise the connection ends with the answer.
+ *
+ * Ownership: pooled by the shard with its memory. Holds a reference to its connection.
+ * Private to http/. Threads: the connection's loop. */
+#ifndef HTTP_REQUEST_H
+#define HTTP_REQUEST_H
+
+#include "http/conn.h"
+#include "http/http.h"
+
+enum {
+	ANSWER_HEADERS = 16,
+	DISCARDED_BODY_BYTES = 64 * 1024, /* of a refused request */
+};
+
+enum request_state { REQUEST_RECEIVING, REQUEST_HANDLING, REQUEST_ANSWERED };
+
+struct answer {
+	int status;
+	const char *content_type;
+	struct http_header headers[ANSWER_HEADERS];
+	unsigned header_count;
+	struct buf body;
+	size_t body_sent; /* HTTP/2: given to nghttp2 */
+	bool close;
+};
+
+struct refusal {
+	bool set;
+	enum http_problem problem;
+	const char *detail;
+	bool close;
+};
+
+struct request {
+	struct http_request http; /* first: handlers hold this */
+	struct conn *conn;
+	struct request *next;     /* in the connection or the pool */
+	struct deadline deadline; /* HTTP/2: of this stream */
+	enum request_state state;
+	struct refusal refusal;
+	unsigned route_index;
+	bool head_only;           /* HEAD: no body in the answer */
+	bool counted;             /* in shard->in_flight */
+	bool continue_due;        /* 100 Continue is awaited */
+	bool failed;              /* out of memory while answering */
+	struct arena arena;
+	struct buf body;
+	size_t received_bytes;    /* of the body, kept or thrown away */
+	struct answer answer;
+	int32_t stream_id;
+	bool stream_closed;
+	size_t head_bytes;        /* HTTP/2: names and values so far */
+	unsigned header_room;
+};
+
+static inline struct request *request_of(struct http_request *r)
+{
+	return container_of(r, struct request, http);
+}
+
+/* NULL when out of memory. */
+struct request *request_begin(struct conn *c);
+
+/* Frees the pool's requests. */
+void request_pool_clear(struct shard *s);
+
+/* Method, target, path, query and headers are set: finds the route and whether the request is refused. */
+void request_head_done(struct request *r);
+
+/* Refuses it, unless it is refused already; `detail` is a literal or NULL. */
+void request_refuse(struct request *r, enum http_problem problem, const char *detail, bool close);
+
+/* How many bytes of body may come. */
+size_t request_body_ceiling(const struct request *r);
+
+/* A piece of the body; false when out of memory. */
+MUST_CHECK bool request_add_body(struct request *r, struct str piece);
+
+/* Complete: calls the handler, or answers the refusal. */
+void request_dispatch(struct request *r);
+
+/* http_reply was called: the state changes and the place of a request in flight is free again. */
+void request_answered(struct request *r);
+
+/* Counts the answer that leaves now, for metrics and the access log. */
+void request_sent(const struct request *r, struct mono now);
+
+/* Back to the pool, everything wiped. */
+void request_release(struct request *r);
+
+#endif

@@ -1,0 +1,736 @@
+/* A real server on loopback and a unix socket, spoken to in raw bytes. Nothing sleeps: tests wait for bytes,
+ * for the end of a connection, or for what a handler does. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <arpa/inet.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "http/server.h"
+
+enum { WAIT_MS = 10000 };
+
+/* --- handlers --- */
+
+static void echo(struct http_request *r)
+{
+	http_reply(r, 200, "text/plain", r->body);
+}
+
+static void name(struct http_request *r)
+{
+	http_set_header(r, "Location", r->params[0]);
+	http_reply(r, 201, NULL, STR(""));
+}
+
+static void large(struct http_request *r)
+{
+	struct buf body;
+	buf_init(&body, SIZE_MAX / 2);
+	char *at = buf_reserve(&body, 4 << 20);
+	memset(at, 'x', 4 << 20);
+	buf_commit(&body, 4 << 20);
+	http_reply_buf(r, 200, "text/plain", &body);
+}
+
+static void not_modified(struct http_request *r)
+{
+	http_reply(r, 304, NULL, STR(""));
+}
+
+/* Requests that wait until the test lets them go, last come first served. */
+static struct http_request *held[64];
+static _Atomic unsigned held_count;
+static sem_t was_held;
+
+static void hold(struct http_request *r)
+{
+	held[held_count++] = r;
+	sem_post(&was_held);
+}
+
+static void let_go(void *arg)
+{
+	unsigned keep = *(unsigned *)arg;
+	while (held_count > keep) {
+		struct http_request *r = held[--held_count];
+		char text[16];
+		int n = snprintf(text, sizeof(text), "held %u", held_count);
+		http_reply(r, 200, "text/plain", str_mem(text, (size_t)n));
+	}
+}
+
+static const struct http_route routes[] = {
+	{"POST", "/echo", ROLE_BIT(ROLE_NONE), .handler = echo, .body_ceiling_bytes = 100000},
+	{"GET", "/names/{name}", ROLE_BIT(ROLE_NONE), .handler = name},
+	{"GET", "/large", ROLE_BIT(ROLE_NONE), .handler = large},
+	{"GET", "/same", ROLE_BIT(ROLE_NONE), .handler = not_modified},
+	{"GET", "/hold", ROLE_BIT(ROLE_NONE), .handler = hold},
+	{"GET", "/secret", ROLE_BIT(ROLE_ADMIN), .handler = echo},
+	{"GET", "/local", ROLE_BIT(ROLE_ADMIN), .local = true, .handler = echo},
+	{NULL},
+};
+
+/* --- the server under test --- */
+
+struct fixture {
+	struct loop *loop;
+	struct http_server *server;
+	char unix_path[64];
+	sem_t answered;
+	int last_status;
+};
+
+static struct fixture fixture;
+
+static void on_answered(const struct http_request *r, int status, size_t body_bytes, int64_t duration_ns)
+{
+	fixture.last_status = status;
+	sem_post(&fixture.answered);
+}
+
+static void start_with(const struct http_limits *limits)
+{
+	struct err e = ERR_INIT;
+	held_count = 0;
+	assert_int_equal(sem_init(&was_held, 0, 0), 0);
+	assert_int_equal(sem_init(&fixture.answered, 0, 0), 0);
+	assert_int_equal(loop_start("io", &fixture.loop, &e), 0);
+	snprintf(fixture.unix_path, sizeof(fixture.unix_path), "/tmp/sealpost-http-test-%d.sock",
+		(int)getpid());
+	char unix_address[80];
+	snprintf(unix_address, sizeof(unix_address), "unix:%s", fixture.unix_path);
+	const struct http_listen listens[] = {
+		{.address = "127.0.0.1:0", .fd = -1},
+		{.address = unix_address, .fd = -1},
+	};
+	struct http_server_options o = {
+		.name = "test",
+		.listens = listens,
+		.listen_count = ARRAY_LEN(listens),
+		.loops = &fixture.loop,
+		.loop_count = 1,
+		.routes = routes,
+		.clock = &clock_system,
+		.limits = *limits,
+		.answered = on_answered,
+	};
+	if (http_server_start(&o, &fixture.server, &e) < 0)
+		fail_msg("%s", e.text);
+}
+
+static void release_held(unsigned keep)
+{
+	loop_call(fixture.loop, let_go, &keep);
+}
+
+static void stop(void)
+{
+	release_held(0);
+	http_server_drain(fixture.server, WAIT_MS);
+	http_server_free(fixture.server);
+	loop_stop(fixture.loop);
+	sem_destroy(&was_held);
+	sem_destroy(&fixture.answered);
+}
+
+static int setup(void **state)
+{
+	struct http_limits limits;
+	http_limits_default(&limits);
+	start_with(&limits);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	stop();
+	return 0;
+}
+
+static void wait_for(sem_t *sem)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += WAIT_MS / 1000;
+	assert_int_equal(sem_timedwait(sem, &until), 0);
+}
+
+/* --- a client of raw bytes --- */
+
+static int connect_to(unsigned listen)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	const char *address = http_server_address(fixture.server, listen);
+	int family = listen ? AF_UNIX : AF_INET;
+	int fd = socket(family, SOCK_STREAM, 0);
+	assert_true(fd >= 0);
+	if (listen)
+		memcpy(un.sun_path, address + 5, strlen(address + 5) + 1);
+	else
+		in.sin_port = htons((uint16_t)strtoul(strrchr(address, ':') + 1, NULL, 10));
+	assert_int_equal(listen ? connect(fd, (struct sockaddr *)&un, sizeof(un))
+				: connect(fd, (struct sockaddr *)&in, sizeof(in)),
+		0);
+	return fd;
+}
+
+static void send_str(int fd, struct str s)
+{
+	while (s.n) {
+		ssize_t n = send(fd, s.p, s.n, MSG_NOSIGNAL);
+		assert_true(n > 0);
+		s = (struct str){s.p + n, s.n - (size_t)n};
+	}
+}
+
+/* More bytes at the end of `in`; false at the end of the connection. */
+static bool receive(int fd, struct buf *in)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	assert_int_equal(poll(&p, 1, WAIT_MS), 1);
+	char *at = buf_reserve(in, 65536);
+	ssize_t n = recv(fd, at, 65536, 0);
+	if (n > 0)
+		buf_commit(in, (size_t)n);
+	return n > 0;
+}
+
+/* Waits until the connection ends; all that came. */
+static struct str until_end(int fd, struct buf *in)
+{
+	while (receive(fd, in))
+		;
+	return buf_str(in);
+}
+
+static bool has(struct str text, const char *part)
+{
+	return text.p && memmem(text.p, text.n, part, strlen(part));
+}
+
+/* Waits until `part` has come `times` times. */
+static void until_has(int fd, struct buf *in, const char *part, unsigned times)
+{
+	for (;;) {
+		unsigned found = 0;
+		for (const char *p = in->p;
+			p && (p = memmem(p, (size_t)(in->p + in->n - p), part, strlen(part))); p++)
+			found++;
+		if (found >= times)
+			return;
+		if (!receive(fd, in))
+			fail_msg("ended without %u times '%s': %.*s", times, part, STR_ARG(buf_str(in)));
+	}
+}
+
+static struct buf new_buf(void)
+{
+	struct buf b;
+	buf_init(&b, SIZE_MAX / 2);
+	return b;
+}
+
+static void assert_closed(int fd)
+{
+	struct buf in = new_buf();
+	struct str got = until_end(fd, &in);
+	if (got.n)
+		fail_msg("unexpected: %.*s", STR_ARG(got));
+	buf_clear(&in);
+	close(fd);
+}
+
+/* Sends all at once on a fresh connection; what comes until it ends. */
+struct exchange {
+	struct str sent;
+	const char *wanted[4];
+	const char *unwanted;
+};
+
+#define HOST  "Host: a\r\n"
+#define CLOSE "Connection: close\r\n"
+
+static const struct exchange exchanges[] = {
+	{STR("POST /echo HTTP/1.1\r\n" HOST CLOSE "Content-Length: 5\r\n\r\nhello"),
+		{"HTTP/1.1 200 OK\r\nDate: ",
+			"\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
+			"\r\nConnection: close\r\n", "\r\nX-Request-Id: "}},
+	{STR("POST /echo HTTP/1.1\r\n" HOST CLOSE
+	     "Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"),
+		{"HTTP/1.1 200 OK\r\n", "\r\n\r\nhello"}},
+	{STR("POST /echo HTTP/1.1\r\n" HOST CLOSE "Expect: 100-continue\r\nContent-Length: 2\r\n\r\nhi"),
+		{"HTTP/1.1 200 OK\r\n", "\r\n\r\nhi"}, "100 Continue"},
+	{STR("GET /names/a%20b HTTP/1.0\r\n\r\n"),
+		{"HTTP/1.1 201 Created\r\n", "\r\nLocation: a b\r\n", "\r\nContent-Length: 0\r\n\r\n",
+			"Connection: close"}},
+	{STR("GET /same HTTP/1.1\r\n" HOST CLOSE "\r\n"), {"HTTP/1.1 304 Not Modified\r\n"},
+		"Content-Length"},
+	{STR("HEAD /names/x HTTP/1.1\r\n" HOST CLOSE "\r\n"),
+		{"HTTP/1.1 201 Created\r\n", "Content-Length: 0"}},
+	{STR("HEAD /nowhere HTTP/1.1\r\n" HOST CLOSE "\r\n"),
+		{"HTTP/1.1 404 Not Found\r\n", "Content-Length: 1"}, "{"},
+	{STR("GET /local HTTP/1.1\r\n" HOST CLOSE "\r\n"), {"HTTP/1.1 200 OK\r\n"}},
+	{STR("GET /secret HTTP/1.1\r\n" HOST CLOSE "X-Request-Id: my-Id_1.2\r\n\r\n"),
+		{"HTTP/1.1 401 Unauthorized\r\n", "\r\nX-Request-Id: my-Id_1.2\r\n",
+			"\"type\":\"urn:sealpost:problem:authentication-required\"",
+			"\"request_id\":\"my-Id_1.2\""}},
+	{STR("GET /x HTTP/1.1\r\n" HOST CLOSE "X-Request-Id: a b\r\n\r\n"), {"HTTP/1.1 404 Not Found\r\n"},
+		"a b"},
+	{STR("DELETE /echo HTTP/1.1\r\n" HOST CLOSE "\r\n"),
+		{"HTTP/1.1 405 Method Not Allowed\r\n", "\r\nAllow: POST\r\n",
+			"\"code\":\"method_not_allowed\""}},
+	{STR("POST /names/x HTTP/1.1\r\n" HOST CLOSE "Content-Length: 0\r\n\r\n"),
+		{"HTTP/1.1 405 Method Not Allowed\r\n", "\r\nAllow: GET, HEAD\r\n"}},
+	/* a refused request's body is thrown away, and the next request answered */
+	{STR("POST /x HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabcGET /same HTTP/1.1\r\n" HOST CLOSE
+	     "\r\n"),
+		{"HTTP/1.1 404 Not Found\r\n", "HTTP/1.1 304 Not Modified\r\n"}},
+	/* nothing after these is answered */
+	{STR("POST /x HTTP/1.1\r\n" HOST
+	     "Content-Length: 3\r\nExpect: 100-continue\r\n\r\nGET /same HTTP/1.1\r\n" HOST "\r\n"),
+		{"HTTP/1.1 404 Not Found\r\n", "Connection: close"}, "304"},
+	{STR("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 100001\r\n\r\nGET /same HTTP/1.1\r\n" HOST
+	     "\r\n"),
+		{"HTTP/1.1 413 Content Too Large\r\n", "Connection: close", "\"code\":\"payload_too_large\""},
+		"304"},
+	{STR("POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n186a1\r\n"),
+		{"HTTP/1.1 413 Content Too Large\r\n"}},
+	{STR("GET /same HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\nxGET /same HTTP/1.1\r\n" HOST "\r\n"),
+		{"HTTP/1.1 413 Content Too Large\r\n"}, "304"},
+	{STR("GET /same HTTP/1.1\r\n\r\nGET /same HTTP/1.1\r\n" HOST "\r\n"),
+		{"HTTP/1.1 400 Bad Request\r\n", "Connection: close", "\"detail\":\"Host is missing\""},
+		"304"},
+	{STR("POST /echo HTTP/1.1\r\n" HOST
+	     "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /same HTTP/1.1\r\n" HOST
+	     "\r\n"),
+		{"HTTP/1.1 400 Bad Request\r\n"}, "304"},
+	{STR("POST /echo HTTP/1.1\r\n" HOST
+	     "Transfer-Encoding: chunked\r\n\r\nx\r\n\r\nGET /same HTTP/1.1\r\n" HOST "\r\n"),
+		{"HTTP/1.1 400 Bad Request\r\n"}, "304"},
+	{STR("GET /same HTTP/1.1\r\n" HOST "\r\nGET\n/same HTTP/1.1\r\n" HOST "\r\n"),
+		{"HTTP/1.1 304 Not Modified\r\n", "HTTP/1.1 400 Bad Request\r\n"}},
+	{STR("GET /names/%00 HTTP/1.1\r\n" HOST CLOSE "\r\n"), {"HTTP/1.1 400 Bad Request\r\n"}},
+};
+
+static void check_exchange(const struct exchange *x, unsigned listen)
+{
+	int fd = connect_to(listen);
+	struct buf in = new_buf();
+	send_str(fd, x->sent);
+	struct str got = until_end(fd, &in);
+	for (unsigned i = 0; i < ARRAY_LEN(x->wanted) && x->wanted[i]; i++)
+		if (!has(got, x->wanted[i]))
+			fail_msg("no '%s' in the answer to '%.*s': %.*s", x->wanted[i], STR_ARG(x->sent),
+				STR_ARG(got));
+	if (x->unwanted && has(got, x->unwanted))
+		fail_msg("'%s' in the answer to '%.*s': %.*s", x->unwanted, STR_ARG(x->sent), STR_ARG(got));
+	buf_clear(&in);
+	close(fd);
+}
+
+static void exchanges_over_tcp(void **state)
+{
+	for (size_t i = 0; i < ARRAY_LEN(exchanges); i++)
+		check_exchange(&exchanges[i], 0);
+}
+
+static void exchanges_over_a_unix_socket(void **state)
+{
+	struct stat st;
+	assert_int_equal(stat(fixture.unix_path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	for (size_t i = 0; i < ARRAY_LEN(exchanges); i++)
+		check_exchange(&exchanges[i], 1);
+}
+
+static void header_block_is_bounded(void **state)
+{
+	struct buf text = new_buf();
+	buf_add_str(&text, STR("GET /same HTTP/1.1\r\n" HOST "X: "));
+	for (unsigned i = 0; i < 20000; i++)
+		buf_add_char(&text, 'x');
+	check_exchange(&(struct exchange){buf_str(&text), {"HTTP/1.1 431 ", "headers_too_large"}}, 0);
+	buf_clear(&text);
+}
+
+static const struct str hold_request = STR("GET /hold HTTP/1.1\r\n" HOST "\r\n");
+
+static void pipelined_requests_are_answered_in_order(void **state)
+{
+	int fd = connect_to(0);
+	struct buf in = new_buf();
+	/* More than may wait at once: the rest is read when the first are answered. */
+	for (unsigned i = 0; i < 40; i++)
+		send_str(fd, hold_request);
+	for (unsigned i = 0; i < 32; i++)
+		wait_for(&was_held);
+	release_held(1);
+	release_held(0);
+	until_has(fd, &in, "\r\n\r\nheld", 32);
+	for (unsigned i = 0; i < 8; i++)
+		wait_for(&was_held);
+	release_held(0);
+	until_has(fd, &in, "\r\n\r\nheld", 40);
+	/* They were let go from the last to the first, and yet come from the first to the last. */
+	const char *at = in.p, *end = in.p + in.n;
+	for (unsigned i = 0; i < 40; i++) {
+		char want[16];
+		snprintf(want, sizeof(want), "held %u", i % 32);
+		at = memmem(at, (size_t)(end - at), "held", 4);
+		assert_non_null(at);
+		assert_memory_equal(at, want, strlen(want));
+		at++;
+	}
+	buf_clear(&in);
+	close(fd);
+}
+
+static void split_at_every_byte(void **state)
+{
+	struct str text = exchanges[1].sent;
+	for (size_t cut = 1; cut < text.n; cut++) {
+		int fd = connect_to(0), on = 1;
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		struct buf in = new_buf();
+		send_str(fd, (struct str){text.p, cut});
+		send_str(fd, (struct str){text.p + cut, text.n - cut});
+		struct str got = until_end(fd, &in);
+		assert_true(has(got, "200 OK") && has(got, "\r\n\r\nhello"));
+		buf_clear(&in);
+		close(fd);
+	}
+}
+
+static void continue_is_sent_when_the_body_is_awaited(void **state)
+{
+	int fd = connect_to(0);
+	struct buf in = new_buf();
+	/* Not before the answer to the request in front. */
+	send_str(fd, hold_request);
+	wait_for(&was_held);
+	send_str(fd, STR("POST /echo HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"));
+	release_held(0);
+	until_has(fd, &in, "HTTP/1.1 100 Continue\r\n\r\n", 1);
+	assert_true(str_starts(buf_str(&in), STR("HTTP/1.1 200 OK")));
+	send_str(fd, STR("hi"));
+	until_has(fd, &in, "\r\n\r\nhi", 1);
+	buf_clear(&in);
+	close(fd);
+}
+
+static void half_closed_peers_are_answered(void **state)
+{
+	int fd = connect_to(0);
+	struct buf in = new_buf();
+	send_str(fd, hold_request);
+	send_str(fd, STR("GET /same HTTP/1.1\r\n" HOST "\r\n"));
+	shutdown(fd, SHUT_WR);
+	wait_for(&was_held);
+	release_held(0);
+	struct str got = until_end(fd, &in);
+	assert_true(has(got, "held 0") && has(got, "304"));
+	buf_clear(&in);
+	close(fd);
+}
+
+static void answers_to_peers_that_left_are_dropped(void **state)
+{
+	int fd = connect_to(0);
+	send_str(fd, hold_request);
+	wait_for(&was_held);
+	struct linger reset = {.l_onoff = 1};
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(fd);
+	/* The reset is noticed; the request stays what it was. */
+	while (http_server_connections(fixture.server))
+		sched_yield();
+	assert_true(str_eq(held[0]->path, STR("/hold")));
+	release_held(0);
+}
+
+static void large_answers_wait_for_the_peer(void **state)
+{
+	int fd = connect_to(0);
+	struct buf in = new_buf();
+	for (unsigned i = 0; i < 3; i++)
+		send_str(fd, STR("GET /large HTTP/1.1\r\n" HOST "\r\n"));
+	send_str(fd, STR("GET /same HTTP/1.1\r\n" HOST CLOSE "\r\n"));
+	struct str got = until_end(fd, &in);
+	assert_true(got.n > 3u * (4 << 20) && has(got, "304"));
+	buf_clear(&in);
+	close(fd);
+}
+
+/* --- limits --- */
+
+static struct http_limits short_limits(void)
+{
+	struct http_limits l;
+	http_limits_default(&l);
+	l.head_ms = l.body_ms = l.idle_ms = l.write_ms = 1;
+	return l;
+}
+
+static void check_deadline(struct http_limits limits, struct str sent)
+{
+	start_with(&limits);
+	int fd = connect_to(0);
+	send_str(fd, sent);
+	assert_closed(fd);
+	stop();
+}
+
+static void slow_heads_are_cut(void **state)
+{
+	struct http_limits l = short_limits();
+	l.idle_ms = WAIT_MS;
+	check_deadline(l, STR("GET / HT"));
+}
+
+static void slow_bodies_are_cut(void **state)
+{
+	struct http_limits l = short_limits();
+	l.idle_ms = l.head_ms = WAIT_MS;
+	check_deadline(l, STR("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\nx"));
+}
+
+static void idle_connections_are_closed(void **state)
+{
+	struct http_limits l = short_limits();
+	l.head_ms = l.body_ms = WAIT_MS;
+	check_deadline(l, STR(""));
+}
+
+static void peers_that_do_not_read_are_cut(void **state)
+{
+	struct http_limits l = short_limits();
+	l.head_ms = l.body_ms = l.idle_ms = WAIT_MS;
+	start_with(&l);
+	int fd = connect_to(0);
+	for (unsigned i = 0; i < 4; i++)
+		send_str(fd, STR("GET /large HTTP/1.1\r\n" HOST "\r\n"));
+	while (!http_server_connections(fixture.server))
+		sched_yield();
+	while (http_server_connections(fixture.server))
+		sched_yield();
+	close(fd);
+	stop();
+}
+
+static void connections_are_bounded(void **state)
+{
+	struct http_limits l;
+	http_limits_default(&l);
+	l.connections_per_address = 2;
+	l.connections = 3;
+	start_with(&l);
+	struct buf in = new_buf();
+	int fds[3];
+	for (unsigned i = 0; i < 3; i++) {
+		fds[i] = connect_to(i == 2);
+		send_str(fds[i], STR("GET /same HTTP/1.1\r\n" HOST "\r\n"));
+		buf_reset(&in);
+		until_has(fds[i], &in, "304", 1);
+		/* One address is full, then all are. */
+		if (i > 0)
+			assert_closed(connect_to(i == 2));
+	}
+	close(fds[0]);
+	while (http_server_connections(fixture.server) == 3)
+		sched_yield();
+	fds[0] = connect_to(0);
+	send_str(fds[0], STR("GET /same HTTP/1.1\r\n" HOST "\r\n"));
+	buf_reset(&in);
+	until_has(fds[0], &in, "304", 1);
+	for (unsigned i = 0; i < 3; i++)
+		close(fds[i]);
+	buf_clear(&in);
+	stop();
+}
+
+static void requests_in_flight_are_bounded(void **state)
+{
+	struct http_limits l;
+	http_limits_default(&l);
+	l.requests_in_flight = 1;
+	start_with(&l);
+	int first = connect_to(0), second = connect_to(0);
+	struct buf in = new_buf();
+	send_str(first, hold_request);
+	wait_for(&was_held);
+	send_str(second, hold_request);
+	until_has(second, &in, "\r\n\r\n{", 1);
+	assert_true(has(buf_str(&in), "HTTP/1.1 503 ") && has(buf_str(&in), "\r\nRetry-After: "));
+	release_held(0);
+	buf_reset(&in);
+	until_has(first, &in, "held 0", 1);
+	/* The place is free again, also for the connection that was refused. */
+	send_str(second, hold_request);
+	wait_for(&was_held);
+	close(first);
+	close(second);
+	buf_clear(&in);
+	stop();
+}
+
+static void limits_change_while_running(void **state)
+{
+	struct http_limits l;
+	http_limits_default(&l);
+	start_with(&l);
+	l.connections = 0;
+	http_server_set_limits(fixture.server, &l);
+	assert_closed(connect_to(0));
+	stop();
+}
+
+/* --- the end --- */
+
+static void *drain(void *arg)
+{
+	http_server_drain(fixture.server, WAIT_MS);
+	return NULL;
+}
+
+static void drain_finishes_what_was_accepted(void **state)
+{
+	setup(NULL);
+	int idle = connect_to(0), busy = connect_to(0), partial = connect_to(0);
+	struct buf in = new_buf();
+	send_str(busy, hold_request);
+	wait_for(&was_held);
+	send_str(partial, STR("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\nh"));
+	send_str(idle, STR("GET /same HTTP/1.1\r\n" HOST "\r\n"));
+	until_has(idle, &in, "304", 1);
+	pthread_t thread;
+	assert_int_equal(pthread_create(&thread, NULL, drain, NULL), 0);
+	assert_closed(idle);
+	send_str(partial, STR("i"));
+	buf_reset(&in);
+	struct str got = until_end(partial, &in);
+	assert_true(has(got, "Connection: close") && has(got, "\r\n\r\nhi"));
+	release_held(0);
+	buf_reset(&in);
+	got = until_end(busy, &in);
+	assert_true(has(got, "Connection: close") && has(got, "held 0"));
+	close(partial);
+	close(busy);
+	pthread_join(thread, NULL);
+	assert_int_equal(http_server_connections(fixture.server), 0);
+	assert_true(access(fixture.unix_path, F_OK) < 0 && errno == ENOENT);
+	buf_clear(&in);
+	stop();
+}
+
+static void drain_cuts_in_the_end(void **state)
+{
+	setup(NULL);
+	int fd = connect_to(0);
+	send_str(fd, hold_request);
+	wait_for(&was_held);
+	http_server_drain(fixture.server, 0);
+	assert_closed(fd);
+	stop();
+}
+
+static void every_answer_is_reported(void **state)
+{
+	check_exchange(&exchanges[0], 0);
+	wait_for(&fixture.answered);
+	assert_int_equal(fixture.last_status, 200);
+}
+
+/* --- starting --- */
+
+static void expect_failure(
+	const struct http_listen *listen, const struct http_route *table, enum err_kind kind)
+{
+	struct loop *loop;
+	struct err e = ERR_INIT;
+	struct http_server *server;
+	assert_int_equal(loop_start("io", &loop, &e), 0);
+	struct http_server_options o = {
+		.name = "test",
+		.listens = listen,
+		.listen_count = 1,
+		.loops = &loop,
+		.loop_count = 1,
+		.routes = table,
+		.clock = &clock_system,
+	};
+	assert_true(http_server_start(&o, &server, &e) < 0);
+	assert_int_equal(e.kind, kind);
+	loop_stop(loop);
+}
+
+static void bad_options_are_refused(void **state)
+{
+	static const struct http_route no_slash[] = {{"GET", "x", .handler = echo}, {NULL}};
+	static const struct http_route twice[] = {
+		{"GET", "/x", .handler = echo}, {"GET", "/x", .handler = echo}, {NULL}};
+	expect_failure(&(struct http_listen){.address = "0.0.0.0:0", .fd = -1}, routes, ERR_FATAL);
+	expect_failure(&(struct http_listen){.address = "127.0.0.1", .fd = -1}, routes, ERR_FATAL);
+	expect_failure(&(struct http_listen){.address = "::1:80", .fd = -1}, routes, ERR_FATAL);
+	expect_failure(&(struct http_listen){.address = "127.0.0.1:0", .fd = -1}, no_slash, ERR_FATAL);
+	expect_failure(&(struct http_listen){.address = "127.0.0.1:0", .fd = -1}, twice, ERR_FATAL);
+	expect_failure(&(struct http_listen){.address = "unix:/dev/null", .fd = -1}, routes, ERR_CONFLICT);
+	expect_failure(&(struct http_listen){.address = http_server_address(fixture.server, 0), .fd = -1},
+		routes, ERR_CONFLICT);
+	expect_failure(&(struct http_listen){.address = http_server_address(fixture.server, 1), .fd = -1},
+		routes, ERR_CONFLICT);
+}
+
+static void stale_unix_sockets_are_replaced(void **state)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	snprintf(un.sun_path, sizeof(un.sun_path), "/tmp/sealpost-http-test-%d.sock", (int)getpid());
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+	close(fd);
+	setup(NULL);
+	check_exchange(&exchanges[0], 1);
+	stop();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(exchanges_over_tcp, setup, teardown),
+		cmocka_unit_test_setup_teardown(exchanges_over_a_unix_socket, setup, teardown),
+		cmocka_unit_test_setup_teardown(header_block_is_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(pipelined_requests_are_answered_in_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(split_at_every_byte, setup, teardown),
+		cmocka_unit_test_setup_teardown(continue_is_sent_when_the_body_is_awaited, setup, teardown),
+		cmocka_unit_test_setup_teardown(half_closed_peers_are_answered, setup, teardown),
+		cmocka_unit_test_setup_teardown(answers_to_peers_that_left_are_dropped, setup, teardown),
+		cmocka_unit_test_setup_teardown(large_answers_wait_for_the_peer, setup, teardown),
+		cmocka_unit_test_setup_teardown(every_answer_is_reported, setup, teardown),
+		cmocka_unit_test_setup_teardown(bad_options_are_refused, setup, teardown),
+		cmocka_unit_test(slow_heads_are_cut),
+		cmocka_unit_test(slow_bodies_are_cut),
+		cmocka_unit_test(idle_connections_are_closed),
+		cmocka_unit_test(peers_that_do_not_read_are_cut),
+		cmocka_unit_test(connections_are_bounded),
+		cmocka_unit_test(requests_in_flight_are_bounded),
+		cmocka_unit_test(limits_change_while_running),
+		cmocka_unit_test(drain_finishes_what_was_accepted),
+		cmocka_unit_test(drain_cuts_in_the_end),
+		cmocka_unit_test(stale_unix_sockets_are_replaced),
+	};
+	return cmocka_run_group_tests_name("http_server", tests, NULL, NULL);
+}
