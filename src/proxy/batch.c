@@ -187,6 +187,8 @@ static void batch_committed(struct group_op *op)
 		http_reply_err(r, &op->err);
 	} else {
 		metric_add(METRIC_ACCEPTED, b->accepted_count);
+		if (b->proxy->upstream)
+			upstream_register(b->proxy->upstream, b->accepted, b->accepted_count);
 		metric_observe(METRIC_ACCEPT_SECONDS,
 			(uint64_t)(clock_mono(b->proxy->clock).ns - b->validated_at.ns));
 		answer(b, &b->accepted[0].id);

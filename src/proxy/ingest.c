@@ -55,6 +55,8 @@ static void ingest_committed(struct group_op *op)
 		http_reply_err(r, &op->err);
 	} else {
 		metric_add(METRIC_ACCEPTED, 1);
+		if (in->proxy->upstream)
+			upstream_register(in->proxy->upstream, &in->sealed, 1);
 		metric_observe(METRIC_ACCEPT_SECONDS,
 			(uint64_t)(clock_mono(in->proxy->clock).ns - in->validated_at.ns));
 		answer_accepted(in, &in->sealed.id, in->sealed.accepted_at, in->put.position);

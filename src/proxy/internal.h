@@ -54,6 +54,7 @@ struct proxy {
 
 	lookup_fn *lookup; /* asks the main server; NULL: only the queue is asked */
 	void *lookup_arg;
+	struct upstream *upstream;
 };
 
 /* The shard of the request's loop, with the newest sealing key; NULL when there is no key yet. */

@@ -181,6 +181,7 @@ int proxy_start(const struct proxy_options *o, struct proxy **ret, struct err *e
 	uuid_source_init(&p->ids, o->clock, queue_floor_key(o->queue));
 	p->lookup = o->lookup;
 	p->lookup_arg = o->lookup_arg;
+	p->upstream = o->upstream;
 	health_add(o->health, "queue", true, check_queue, p);
 	health_add(o->health, "disk", true, check_disk, p);
 	health_add(o->health, "sealing_key", true, check_sealing_key, p);

@@ -15,6 +15,7 @@
 #include "crypto/keyring.h"
 #include "http/server.h"
 #include "message/uuid.h"
+#include "proxy/upstream.h"
 #include "queue/queue.h"
 #include "role/health.h"
 #include "role/lookup.h"
@@ -34,6 +35,7 @@ struct proxy_options {
 	unsigned handshake_loop_count;
 	lookup_fn *lookup; /* asks the main server what became of a message; NULL: only the queue is asked */
 	void *lookup_arg;
+	struct upstream *upstream; /* gets what was accepted; NULL: nobody does */
 };
 
 MUST_CHECK int proxy_start(const struct proxy_options *o, struct proxy **ret, struct err *e);

@@ -1,0 +1,27 @@
+/* upstream.h - what a proxy on a machine of its own tells and asks the main server besides the feed: which
+ * messages it has accepted (so that they can be seen before they are delivered), and what became of one.
+ *
+ * Registering is best effort and never in a client's way: accepted messages are copied into a bounded buffer,
+ * sent in batches by a thread, and dropped (counted) when the buffer is full or the server is away. Delivery
+ * makes good for it.
+ *
+ * Ownership: upstream_new … upstream_free; the proxy is drained first.
+ * Threads:   upstream_register and upstream_lookup from any I/O loop; they never block on the network. */
+#ifndef PROXY_UPSTREAM_H
+#define PROXY_UPSTREAM_H
+
+#include "message/sealed.h"
+#include "role/client.h"
+#include "role/lookup.h"
+
+struct upstream;
+
+MUST_CHECK int upstream_new(const struct client_options *o, struct upstream **ret, struct err *e);
+void upstream_free(struct upstream *u);
+
+void upstream_register(struct upstream *u, const struct sealed *messages, unsigned count);
+
+/* arg is the upstream. */
+lookup_fn upstream_lookup;
+
+#endif
