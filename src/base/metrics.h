@@ -47,7 +47,7 @@ void metric_observe(enum metric m, uint64_t value);
 /* Appends the whole table as Prometheus text format 0.0.4, with HELP and TYPE. */
 void metrics_write(struct buf *out);
 
-/* Markdown table of all rows, for doc/metrics.md. */
+/* The page doc/metrics.md: all rows as a Markdown table. */
 void metrics_reference(struct buf *out);
 
 /* Called by metrics_write before it reads, to refresh gauges that are computed on demand. At most 16. It may
