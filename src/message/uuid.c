@@ -105,7 +105,7 @@ int uuid_next_run(struct uuid_source *source, unsigned count, struct uuid *ret_f
 	if (pool_take(id.b + 8, sizeof(id.b) - 8, e) < 0)
 		return -1;
 	uint64_t key = next_keys(source, count);
-	if (key > (uint64_t)INT64_MAX - count)
+	if (key > (uint64_t)INT64_MAX - (count - 1))
 		return err_set(e, ERR_FATAL,
 			"message ids are used up: the clock or the newest stored id is past the year 6429");
 	set_key(&id, key);
