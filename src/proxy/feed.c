@@ -198,7 +198,7 @@ static void note_outcome(struct feed *f, int rc, const struct err *e)
 	pthread_mutex_lock(&f->lock);
 	bool was_reached = f->reached, stopping = f->stopping;
 	f->reached = rc >= 0;
-	snprintf(f->trouble, sizeof(f->trouble), "%s", rc < 0 ? e->text : "");
+	snprintf(f->trouble, sizeof(f->trouble), "%.199s", rc < 0 ? e->text : "");
 	pthread_mutex_unlock(&f->lock);
 	if (stopping)
 		return;
@@ -250,7 +250,7 @@ static void check_main_server(void *arg, struct health_report *ret)
 	if (!f->reached) {
 		ret->status = HEALTH_DEGRADED;
 		snprintf(ret->detail, sizeof(ret->detail),
-			"working with the last known certificates and key; %s", f->trouble);
+			"working with the last known certificates and key; %.140s", f->trouble);
 	}
 	pthread_mutex_unlock(&f->lock);
 }

@@ -2,6 +2,7 @@
 #include "server/clients.h"
 
 #include <stdlib.h>
+#define HASH_FUNCTION HASH_FNV /* the default one falls through in a switch, which we build without */
 #include <uthash.h>
 
 #include "base/auto.h"

@@ -96,7 +96,7 @@ static void check_store(void *arg, struct health_report *ret)
 	store_glance(s->store, &glance);
 	if (!glance.healthy)
 		ret->status = HEALTH_FAILED;
-	snprintf(ret->detail, sizeof(ret->detail), "%s",
+	snprintf(ret->detail, sizeof(ret->detail), "%.199s",
 		glance.healthy ? store_description(s->store) : glance.trouble);
 }
 
