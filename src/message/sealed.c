@@ -40,18 +40,25 @@ int envelope_decode(struct str bytes, struct envelope *ret, struct err *e)
 	return 0;
 }
 
+static bool all_zero_digits(struct str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] != '0')
+			return false;
+	return true;
+}
+
 bool traceparent_valid(struct str s)
 {
-	if (s.n != TRACEPARENT_BYTES)
+	if (s.n != TRACEPARENT_BYTES || !str_starts(s, STR("00-")))
 		return false;
-	for (size_t i = 0; i < s.n; i++) {
+	for (size_t i = 3; i < s.n; i++) {
 		char c = s.p[i];
-		bool dash = i == 2 || i == 35 || i == 52;
 		bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-		if (dash ? c != '-' : !hex)
+		if (i == 35 || i == 52 ? c != '-' : !hex)
 			return false;
 	}
-	return true;
+	return !all_zero_digits(str_mem(s.p + 3, 32)) && !all_zero_digits(str_mem(s.p + 36, 16));
 }
 
 static void add_short(struct buf *out, struct str s)

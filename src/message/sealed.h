@@ -41,7 +41,7 @@ struct sealed {
 	struct str envelope;    /* an encoded struct envelope */
 };
 
-/* W3C Trace Context section 3.2, the 55 characters of version 00: what the proxy may accept into
+/* W3C Trace Context level 1 section 3.2.2: the 55 characters of version 00: what the proxy may accept into
  * .traceparent. */
 MUST_CHECK bool traceparent_valid(struct str s);
 
