@@ -194,49 +194,53 @@ void term_table_style(struct term_table *t, enum term_style style)
 		cell_at(t, cell_count(t) - 1)->style = style;
 }
 
+static size_t row_count(const struct term_table *t)
+{
+	return cell_count(t) / t->column_count;
+}
+
 static unsigned column_width(const struct term_table *t, unsigned column)
 {
 	const char *title = t->columns[column].title;
 	unsigned width = title ? code_points(title, strlen(title)) : 0;
-	for (size_t i = column; i < cell_count(t); i += t->column_count)
+	for (size_t i = column; i < row_count(t) * t->column_count; i += t->column_count)
 		width = cell_at(t, i)->width > width ? cell_at(t, i)->width : width;
 	return width;
 }
 
-static void pad(FILE *f, unsigned count)
+/* Spaces are owed until text follows, so that no line ends in them. */
+static void print_cell(FILE *f, struct str text, unsigned fill, bool right, enum term_style style,
+	bool colours, unsigned *owed)
 {
-	fprintf(f, "%*s", (int)count, "");
-}
-
-/* No padding after the last column, so that lines do not end in spaces. */
-static void print_cell(FILE *f, struct str text, unsigned fill, const struct term_column *column, bool last,
-	enum term_style style, bool colours)
-{
-	if (column->right)
-		pad(f, fill);
-	style_begin(f, style, colours);
-	fwrite(text.p, 1, text.n, f);
-	style_end(f, style, colours);
-	if (!last)
-		pad(f, (column->right ? 0 : fill) + COLUMN_GAP);
+	*owed += right ? fill : 0;
+	if (text.n) {
+		fprintf(f, "%*s", (int)*owed, "");
+		*owed = 0;
+		style_begin(f, style, colours);
+		fwrite(text.p, 1, text.n, f);
+		style_end(f, style, colours);
+	}
+	*owed += (right ? 0 : fill) + COLUMN_GAP;
 }
 
 static void print_heading(const struct term_table *t, const unsigned *widths, FILE *f, bool colours)
 {
+	unsigned owed = 0;
 	for (unsigned c = 0; c < t->column_count; c++) {
 		struct str title = str_of(t->columns[c].title);
-		print_cell(f, title, widths[c] - code_points(title.p, title.n), &t->columns[c],
-			c + 1 == t->column_count, TERM_BOLD, colours);
+		print_cell(f, title, widths[c] - code_points(title.p, title.n), t->columns[c].right,
+			TERM_BOLD, colours, &owed);
 	}
 	fputc('\n', f);
 }
 
 static void print_row(const struct term_table *t, size_t row, const unsigned *widths, FILE *f, bool colours)
 {
+	unsigned owed = 0;
 	for (unsigned c = 0; c < t->column_count; c++) {
 		const struct cell *cell = cell_at(t, row * t->column_count + c);
-		print_cell(f, str_mem(t->text.p + cell->at, cell->n), widths[c] - cell->width, &t->columns[c],
-			c + 1 == t->column_count, cell->style, colours);
+		print_cell(f, str_mem(t->text.p + cell->at, cell->n), widths[c] - cell->width,
+			t->columns[c].right, cell->style, colours, &owed);
 	}
 	fputc('\n', f);
 }
@@ -253,7 +257,7 @@ int term_table_print(const struct term_table *t, FILE *f, struct err *e)
 	bool colours = term_colours(f);
 	if (t->columns[0].title)
 		print_heading(t, widths, f, colours);
-	for (size_t row = 0; row < cell_count(t) / t->column_count; row++)
+	for (size_t row = 0; row < row_count(t); row++)
 		print_row(t, row, widths, f, colours);
 	return 0;
 }
