@@ -1,4 +1,4 @@
-/* app.c - see app.h. Parts are opened in the order of their dependencies and closed in the reverse; app_close
+/* app.c - see app.h. Parts are opened in the order of the table `parts` and closed in the reverse; app_close
  * copes with any prefix of that order, so that a failure at any step unwinds by itself. */
 #include "cli/app.h"
 
@@ -11,36 +11,53 @@
 
 #include "base/auto.h"
 #include "base/file.h"
-#include "base/log.h"
 #include "base/metrics.h"
 #include "ca/ca.h"
 #include "cli/own_certs.h"
 #include "loop/loop.h"
+#include "proxy/feed.h"
 #include "proxy/proxy.h"
+#include "proxy/upstream.h"
 #include "queue/driver.h"
+#include "role/limits.h"
 #include "role/version.h"
 #include "server/server.h"
 #include "store/driver.h"
+#include "worker/remote.h"
 #include "worker/worker.h"
 
-enum { LOOPS_MAX = 64, IO_THREADS_AUTO_MAX = 8, STORE_LIMIT = 4096, STORE_GROUP = 64 };
+enum {
+	LOOPS_MAX = 64,
+	IO_THREADS_AUTO_MAX = 8,
+	STORE_LIMIT = 4096,
+	STORE_GROUP = 64,
+	CONNECT_TIMEOUT_MS = 5000,
+	BACKDATE_MS = 5 * 60 * 1000,
+};
 
 struct app {
+	struct role_context context; /* first: the metrics listener's handlers read it */
+	const struct paths *paths;   /* the caller's; while opening and closing */
+	enum app_mode mode;
 	int lock_fd;
-	char *data;
+	char *data, *cert_file, *key_file, *ca_file, *name;
 	struct ca *ca;
 	struct keyring *keyring;
 	struct registry *registry;
 	struct store *store;
 	struct queue *queue;
-	struct health *health;
 	struct server *server;
+	struct feed *feed;
+	struct upstream *upstream;
+	struct remote *remote;
 	struct loop *loops[LOOPS_MAX];
 	unsigned loop_count;
 	struct loop *handshake_loops[LOOPS_MAX];
 	unsigned handshake_loop_count;
 	struct proxy *proxy;
 	struct worker *worker;
+	struct http_server *metrics_http;
+	bool collecting;
 };
 
 /* --- metrics that are read on demand --- */
@@ -59,27 +76,40 @@ static void observe_store(void *arg, unsigned ops, int64_t commit_ns)
 	metric_observe(METRIC_STORE_COMMIT_SECONDS, (uint64_t)commit_ns);
 }
 
-static void collect(void *arg)
+static void collect_queue(const struct queue *queue)
 {
-	const struct app *a = arg;
 	struct queue_glance glance;
-	queue_glance(a->queue, &glance);
-	series_set(metric_series1(METRIC_QUEUE_MESSAGES, message_state_name(MESSAGE_QUEUED)),
-		(double)glance.queued);
-	series_set(metric_series1(METRIC_QUEUE_MESSAGES, message_state_name(MESSAGE_PROCESSING)),
-		(double)glance.processing);
-	series_set(metric_series1(METRIC_QUEUE_MESSAGES, message_state_name(MESSAGE_FAILED)),
-		(double)glance.failed);
+	queue_glance(queue, &glance);
+	const struct {
+		enum message_state state;
+		uint64_t count;
+	} counts[] = {{MESSAGE_QUEUED, glance.queued}, {MESSAGE_PROCESSING, glance.processing},
+		{MESSAGE_FAILED, glance.failed}};
+	for (size_t i = 0; i < ARRAY_LEN(counts); i++)
+		series_set(metric_series1(METRIC_QUEUE_MESSAGES, message_state_name(counts[i].state)),
+			(double)counts[i].count);
 	metric_set(METRIC_QUEUE_WAITING, glance.group.waiting);
 	int64_t oldest_ms = glance.oldest_accepted_at.ms;
 	metric_set(METRIC_QUEUE_OLDEST,
 		oldest_ms ? (double)(clock_wall(&clock_system).ms - oldest_ms) / 1000 : 0);
-	series_set(metric_series1(METRIC_CERT_EXPIRY, "issuing_ca"),
-		(double)ca_issuing_not_after(a->ca).ms / 1000);
-	series_set(metric_series1(METRIC_CERT_EXPIRY, "root_ca"), (double)ca_root_not_after(a->ca).ms / 1000);
+}
+
+static void put_expiry(const char *certificate, struct wall not_after)
+{
+	series_set(metric_series1(METRIC_CERT_EXPIRY, certificate), (double)not_after.ms / 1000);
+}
+
+static void collect(void *arg)
+{
+	const struct app *a = arg;
+	if (a->queue)
+		collect_queue(a->queue);
+	if (a->ca) {
+		put_expiry("issuing_ca", ca_issuing_not_after(a->ca));
+		put_expiry("root_ca", ca_root_not_after(a->ca));
+	}
 	if (a->proxy)
-		series_set(metric_series1(METRIC_CERT_EXPIRY, "ingest"),
-			(double)proxy_cert_not_after(a->proxy).ms / 1000);
+		put_expiry("ingest", proxy_cert_not_after(a->proxy));
 }
 
 /* --- what init makes --- */
@@ -97,7 +127,7 @@ static void ca_options_from(const struct paths *paths, const struct config *conf
 		.dir = paths->ca,
 		.trust_domain = config->trust_domain,
 		.clock = &clock_system,
-		.backdate_ms = 5 * 60 * 1000,
+		.backdate_ms = BACKDATE_MS,
 		.max_days = config->cert_days_max,
 	};
 }
@@ -112,7 +142,7 @@ static int make_directories(const struct paths *paths, struct err *e)
 	return 0;
 }
 
-int app_init(const struct paths *paths, const struct config *config, struct err *e)
+int app_init(const struct paths *paths, const struct config *config, enum app_mode mode, struct err *e)
 {
 	AUTO(fd_auto) int lock_fd = -1;
 	struct ca_options ca;
@@ -122,147 +152,80 @@ int app_init(const struct paths *paths, const struct config *config, struct err 
 		return -1;
 	if (stat(paths->config, &st) < 0 && file_replace(paths->config, 0600, str_of(config_template), e) < 0)
 		return -1;
+	if (mode & (APP_PROXY | APP_WORKER))
+		return 0;
 	return ca_init(&ca, e) < 0 || keyring_init(paths->keys, &clock_system, e) < 0 ? -1 : 0;
 }
 
-/* --- opening, in the order of dependencies --- */
+/* --- the parts, in the order of their dependencies --- */
 
-static int open_engines(struct app *a, const struct paths *paths, const struct config *config, struct err *e)
+static int open_lock(struct app *a, const struct config *config, struct err *e)
 {
-	static const char *const store_drivers[] = {"sqlite", "mysql", "memory"};
-	static const char *const queue_drivers[] = {"sqlite", "redis", "memory"};
-	struct store_options store = {
-		.driver = store_driver_find(store_drivers[config->store_driver]),
-		.location = paths->store,
+	struct stat st;
+	(void)config;
+	if (a->mode & (APP_UP | APP_SERVER | APP_ADMIN | APP_INIT) && stat(a->paths->ca_bundle, &st) < 0)
+		return err_set(e, ERR_NOT_FOUND, "'%s' is not initialised; run: sealpost init --data %s",
+			a->data, a->data);
+	return file_lock(a->paths->lock, &a->lock_fd, e);
+}
+
+static int open_ca(struct app *a, const struct config *config, struct err *e)
+{
+	struct ca_options ca;
+	ca_options_from(a->paths, config, &ca);
+	return ca_open(&ca, &a->ca, e) < 0 ? err_context(e, "certificate authority") : 0;
+}
+
+static int open_keyring(struct app *a, const struct config *config, struct err *e)
+{
+	(void)config;
+	return keyring_load(a->paths->keys, &a->keyring, e) < 0 ? err_context(e, "keys") : 0;
+}
+
+static int open_registry(struct app *a, const struct config *config, struct err *e)
+{
+	(void)config;
+	return registry_new(&a->registry, e);
+}
+
+static int open_store(struct app *a, const struct config *config, struct err *e)
+{
+	static const char *const drivers[] = {"sqlite", "mysql", "memory"};
+	struct store_options o = {
+		.driver = store_driver_find(drivers[config->store_driver]),
+		.location = a->paths->store,
 		.clock = &clock_system,
 		.write_limit = STORE_LIMIT,
 		.group_max = STORE_GROUP,
 		.observe = observe_store,
 	};
-	struct queue_options queue = {
-		.driver = queue_driver_find(queue_drivers[config->queue_driver]),
-		.location = paths->queue,
+	if (!o.driver)
+		return err_set(
+			e, ERR_FATAL, "this build has no store driver '%s'", drivers[config->store_driver]);
+	return store_open(&o, &a->store, e) < 0 ? err_context(e, "store") : 0;
+}
+
+static int open_queue(struct app *a, const struct config *config, struct err *e)
+{
+	static const char *const drivers[] = {"sqlite", "redis", "memory"};
+	struct queue_options o = {
+		.driver = queue_driver_find(drivers[config->queue_driver]),
+		.location = a->paths->queue,
 		.clock = &clock_system,
 		.put_limit = (unsigned)config->queue_waiting_max,
 		.group_max = (unsigned)config->queue_group_max,
 		.idempotency_ms = config->idempotency_keep,
 		.observe = observe_queue,
 	};
-	if (!store.driver)
-		return err_set(e, ERR_FATAL, "this build has no store driver '%s'",
-			store_drivers[config->store_driver]);
-	if (!queue.driver)
-		return err_set(e, ERR_FATAL, "this build has no queue driver '%s'",
-			queue_drivers[config->queue_driver]);
-	if (store_open(&store, &a->store, e) < 0)
-		return err_context(e, "store");
-	if (queue_open(&queue, &a->queue, e) < 0)
-		return err_context(e, "queue");
-	return 0;
+	if (!o.driver)
+		return err_set(
+			e, ERR_FATAL, "this build has no queue driver '%s'", drivers[config->queue_driver]);
+	return queue_open(&o, &a->queue, e) < 0 ? err_context(e, "queue") : 0;
 }
 
-static int open_keys(struct app *a, const struct paths *paths, const struct config *config, struct err *e)
+static int open_server(struct app *a, const struct config *config, struct err *e)
 {
-	struct ca_options ca;
-	ca_options_from(paths, config, &ca);
-	/* The signer first: it is forked, and must not inherit threads or open databases. */
-	if (ca_open(&ca, &a->ca, e) < 0)
-		return err_context(e, "certificate authority");
-	if (keyring_load(paths->keys, &a->keyring, e) < 0)
-		return err_context(e, "keys");
-	return registry_new(&a->registry, e);
-}
-
-static int start_loops(struct loop **loops, unsigned *count, unsigned want, const char *prefix, struct err *e)
-{
-	for (unsigned i = 0; i < want; i++) {
-		char name[16];
-		snprintf(name, sizeof(name), "%s-%u", prefix, i % 100);
-		if (loop_start(name, &loops[i], e) < 0)
-			return -1;
-		*count = i + 1;
-	}
-	return 0;
-}
-
-static unsigned io_thread_count(const struct config *config)
-{
-	if (config->io_threads)
-		return (unsigned)config->io_threads;
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	return cores < 1 ? 1 : cores > IO_THREADS_AUTO_MAX ? IO_THREADS_AUTO_MAX : (unsigned)cores;
-}
-
-static int open_proxy(struct app *a, const struct paths *paths, const struct config *config, struct err *e)
-{
-	AUTO(free_auto) char *cert = own_cert_path(paths, "proxy", "pem");
-	AUTO(free_auto) char *key = own_cert_path(paths, "proxy", "key");
-	if (!cert || !key)
-		return err_oom(e);
-	struct proxy_options proxy = {
-		.config = config,
-		.clock = &clock_system,
-		.queue = a->queue,
-		.registry = a->registry,
-		.health = a->health,
-		.cert_file = cert,
-		.key_file = key,
-		.ca_file = paths->ca_bundle,
-		.loops = a->loops,
-		.loop_count = a->loop_count,
-		.handshake_loops = a->handshake_loops,
-		.handshake_loop_count = a->handshake_loop_count,
-		.lookup = server_lookup,
-		.lookup_arg = a->server,
-	};
-	if (proxy_start(&proxy, &a->proxy, e) < 0)
-		return -1;
-	struct sealing_public sealing_key;
-	keyring_active(a->keyring, &sealing_key);
-	proxy_set_sealing_key(a->proxy, &sealing_key);
-	return 0;
-}
-
-static int open_worker(struct app *a, const struct config *config, struct err *e)
-{
-	char host[64] = "localhost", name[96];
-	gethostname(host, sizeof(host) - 1);
-	snprintf(name, sizeof(name), "%.40s:%d", host, (int)getpid());
-	struct worker_options worker = {
-		.config = config,
-		.clock = &clock_system,
-		.queue = a->queue,
-		.destination = server_destination(a->server),
-		.health = a->health,
-		.name = name,
-	};
-	return worker_start(&worker, &a->worker, e);
-}
-
-static int open_listeners(
-	struct app *a, const struct paths *paths, const struct config *config, unsigned parts, struct err *e)
-{
-	AUTO(free_auto) char *cert = own_cert_path(paths, "server", "pem");
-	AUTO(free_auto) char *key = own_cert_path(paths, "server", "key");
-	if (!cert || !key)
-		return err_oom(e);
-	struct server_listen_options listen = {
-		.config = config,
-		.admin_socket = parts & APP_ADMIN ? paths->admin_socket : NULL,
-		.cert_file = parts & APP_TLS ? cert : NULL,
-		.key_file = key,
-		.ca_file = paths->ca_bundle,
-		.metrics_listen = parts & APP_TLS ? config->metrics_listen : NULL,
-		.loops = a->loops,
-		.loop_count = a->loop_count,
-	};
-	return server_listen(a->server, &listen, e);
-}
-
-static int open_roles(
-	struct app *a, const struct paths *paths, const struct config *config, unsigned parts, struct err *e)
-{
-	struct server_options server = {
+	struct server_options o = {
 		.config = config,
 		.clock = &clock_system,
 		.store = a->store,
@@ -270,49 +233,237 @@ static int open_roles(
 		.keyring = a->keyring,
 		.registry = a->registry,
 		.queue = a->queue,
-		.health = a->health,
+		.health = a->context.health,
 	};
-	if (server_open(&server, &a->server, e) < 0)
-		return -1;
-	if (own_certs_ensure(a->server, a->ca, paths, config, e) < 0)
-		return -1;
-	if (start_loops(a->loops, &a->loop_count, io_thread_count(config), "io", e) < 0)
-		return -1;
-	if (parts & APP_INGEST) {
-		if (start_loops(a->handshake_loops, &a->handshake_loop_count,
-			    (unsigned)config->handshake_threads, "handshake", e) < 0 ||
-			open_proxy(a, paths, config, e) < 0)
-			return -1;
-		metrics_on_collect(collect, a);
-	}
-	if (parts & APP_DELIVERY && open_worker(a, config, e) < 0)
-		return -1;
-	return parts & (APP_ADMIN | APP_TLS) ? open_listeners(a, paths, config, parts, e) : 0;
+	return server_open(&o, &a->server, e);
 }
 
-int app_open(const struct paths *paths, const struct config *config, unsigned parts, struct app **ret,
+static int open_own_certs(struct app *a, const struct config *config, struct err *e)
+{
+	return own_certs_ensure(a->server, a->ca, a->paths, config, e);
+}
+
+/* One more loop into `loops`. */
+static int start_loops(struct loop **loops, unsigned *count, unsigned want, const char *prefix, struct err *e)
+{
+	while (*count < want) {
+		char name[16];
+		snprintf(name, sizeof(name), "%s-%u", prefix, *count % 100);
+		if (loop_start(name, &loops[*count], e) < 0)
+			return -1;
+		(*count)++;
+	}
+	return 0;
+}
+
+static int open_loops(struct app *a, const struct config *config, struct err *e)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned want = config->io_threads            ? (unsigned)config->io_threads
+			: cores < 1                   ? 1
+			: cores > IO_THREADS_AUTO_MAX ? IO_THREADS_AUTO_MAX
+						      : (unsigned)cores;
+	return start_loops(a->loops, &a->loop_count, want, "io", e);
+}
+
+static int open_handshake_loops(struct app *a, const struct config *config, struct err *e)
+{
+	return start_loops(a->handshake_loops, &a->handshake_loop_count, (unsigned)config->handshake_threads,
+		"handshake", e);
+}
+
+/* How this process reaches a main server on another machine. */
+static int client_options_from(
+	const struct app *a, const struct config *config, struct client_options *ret, struct err *e)
+{
+	if (!config->server_url)
+		return err_set(e, ERR_REJECT, "server_url is not set: where does the main server listen?");
+	*ret = (struct client_options){
+		.url = config->server_url,
+		.cert_file = a->cert_file,
+		.key_file = a->key_file,
+		.ca_file = a->ca_file,
+		.trust_domain = config->trust_domain,
+		.clock = &clock_system,
+		.connect_ms = CONNECT_TIMEOUT_MS,
+	};
+	return 0;
+}
+
+static int open_feed(struct app *a, const struct config *config, struct err *e)
+{
+	struct feed_options o = {
+		.registry = a->registry, .health = a->context.health, .dir = a->paths->cache};
+	if (client_options_from(a, config, &o.client, e) < 0 || feed_open(&o, &a->feed, e) < 0)
+		return -1;
+	return upstream_new(&o.client, &a->upstream, e);
+}
+
+static int open_proxy(struct app *a, const struct config *config, struct err *e)
+{
+	struct proxy_options o = {
+		.config = config,
+		.clock = &clock_system,
+		.queue = a->queue,
+		.registry = a->registry,
+		.health = a->context.health,
+		.cert_file = a->cert_file,
+		.key_file = a->key_file,
+		.ca_file = a->ca_file,
+		.loops = a->loops,
+		.loop_count = a->loop_count,
+		.handshake_loops = a->handshake_loops,
+		.handshake_loop_count = a->handshake_loop_count,
+		.lookup = a->server ? server_lookup : upstream_lookup,
+		.lookup_arg = a->server ? (void *)a->server : a->upstream,
+		.upstream = a->upstream,
+	};
+	if (proxy_start(&o, &a->proxy, e) < 0)
+		return -1;
+	if (a->feed)
+		return feed_follow(a->feed, a->proxy, e);
+	struct sealing_public key;
+	keyring_active(a->keyring, &key);
+	proxy_set_sealing_key(a->proxy, &key);
+	return 0;
+}
+
+static int open_remote(struct app *a, const struct config *config, struct err *e)
+{
+	struct client_options client;
+	if (client_options_from(a, config, &client, e) < 0)
+		return -1;
+	return remote_new(&client, a->name, &a->remote, e);
+}
+
+static int open_worker(struct app *a, const struct config *config, struct err *e)
+{
+	struct worker_options o = {
+		.config = config,
+		.clock = &clock_system,
+		.queue = a->queue,
+		.destination = a->server ? server_destination(a->server) : remote_destination(a->remote),
+		.health = a->context.health,
+		.name = a->name,
+	};
+	return worker_start(&o, &a->worker, e);
+}
+
+static int listen_server(struct app *a, const struct config *config, bool tls, struct err *e)
+{
+	AUTO(free_auto) char *cert = own_cert_path(a->paths, "server", "pem");
+	AUTO(free_auto) char *key = own_cert_path(a->paths, "server", "key");
+	if (!cert || !key)
+		return err_oom(e);
+	struct server_listen_options o = {
+		.config = config,
+		.admin_socket = a->paths->admin_socket,
+		.cert_file = tls ? cert : NULL,
+		.key_file = key,
+		.ca_file = a->ca_file,
+		.loops = a->loops,
+		.loop_count = a->loop_count,
+	};
+	return server_listen(a->server, &o, e);
+}
+
+static int open_server_listeners(struct app *a, const struct config *config, struct err *e)
+{
+	return listen_server(a, config, true, e);
+}
+
+static int open_admin_listener(struct app *a, const struct config *config, struct err *e)
+{
+	return listen_server(a, config, false, e);
+}
+
+/* Health and metrics as plain HTTP, for a monitor on the same machine. */
+static int open_metrics_listener(struct app *a, const struct config *config, struct err *e)
+{
+	struct http_listen listen = {.address = config->metrics_listen, .fd = -1};
+	struct http_server_options o = {
+		.name = "metrics",
+		.listens = &listen,
+		.listen_count = 1,
+		.loops = a->loops,
+		.loop_count = a->loop_count,
+		.routes = health_routes,
+		.context = &a->context,
+		.clock = &clock_system,
+	};
+	limits_from_config(config, &o.limits);
+	if (http_server_start(&o, &a->metrics_http, e) < 0)
+		return err_context(e, "metrics_listen");
+	metrics_on_collect(collect, a);
+	a->collecting = true;
+	return 0;
+}
+
+/* Which part belongs to which mode. The signer starts first: it must not inherit threads or open databases.
+ */
+static const struct part {
+	unsigned modes;
+	int (*open)(struct app *a, const struct config *config, struct err *e);
+} parts[] = {
+	{APP_UP | APP_PROXY | APP_WORKER | APP_SERVER | APP_ADMIN | APP_INIT, open_lock},
+	{APP_UP | APP_SERVER | APP_ADMIN | APP_INIT, open_ca},
+	{APP_UP | APP_SERVER | APP_ADMIN | APP_INIT, open_keyring},
+	{APP_UP | APP_SERVER | APP_ADMIN | APP_INIT | APP_PROXY, open_registry},
+	{APP_UP | APP_SERVER | APP_ADMIN | APP_INIT, open_store},
+	{APP_UP | APP_SERVER | APP_ADMIN | APP_PROXY | APP_WORKER, open_queue},
+	{APP_UP | APP_SERVER | APP_ADMIN | APP_INIT, open_server},
+	{APP_UP | APP_SERVER | APP_INIT, open_own_certs},
+	{APP_UP | APP_SERVER | APP_ADMIN | APP_PROXY | APP_WORKER, open_loops},
+	{APP_UP | APP_PROXY, open_handshake_loops},
+	{APP_PROXY, open_feed},
+	{APP_UP | APP_PROXY, open_proxy},
+	{APP_WORKER, open_remote},
+	{APP_UP | APP_WORKER, open_worker},
+	{APP_UP | APP_SERVER, open_server_listeners},
+	{APP_ADMIN, open_admin_listener},
+	{APP_UP | APP_SERVER | APP_PROXY | APP_WORKER, open_metrics_listener},
+};
+
+/* Configured, or the data directory's own. */
+static char *file_or(const char *configured, char *own)
+{
+	if (!configured)
+		return own;
+	free(own);
+	return strdup(configured);
+}
+
+static int name_files(struct app *a, const struct config *config, struct err *e)
+{
+	const char *role = a->mode == APP_WORKER ? "worker" : "proxy";
+	char host[64] = "localhost";
+	gethostname(host, sizeof(host) - 1);
+	a->data = strdup(a->paths->data);
+	a->cert_file = file_or(config->cert_file, own_cert_path(a->paths, role, "pem"));
+	a->key_file = file_or(config->key_file, own_cert_path(a->paths, role, "key"));
+	a->ca_file = file_or(config->ca_file, strdup(a->paths->ca_bundle));
+	if (asprintf(&a->name, "%.40s:%d", host, (int)getpid()) < 0)
+		a->name = NULL;
+	return a->data && a->cert_file && a->key_file && a->ca_file && a->name ? 0 : err_oom(e);
+}
+
+int app_open(const struct paths *paths, const struct config *config, enum app_mode mode, struct app **ret,
 	struct err *e)
 {
-	struct stat st;
-	if (stat(paths->ca_bundle, &st) < 0)
-		return err_set(e, ERR_NOT_FOUND, "'%s' is not initialised; run: sealpost init --data %s",
-			paths->data, paths->data);
 	struct app *a = calloc(1, sizeof(*a));
 	if (!a)
 		return err_oom(e);
 	a->lock_fd = -1;
+	a->mode = mode;
+	a->paths = paths;
 	series_set(metric_series1(METRIC_BUILD_INFO, SEALPOST_VERSION), 1);
 	metric_set(METRIC_START_TIME, (double)clock_wall(&clock_system).ms / 1000);
-	a->data = strdup(paths->data);
-	int rc = a->data ? file_lock(paths->lock, &a->lock_fd, e) : err_oom(e);
+	int rc = name_files(a, config, e);
 	if (rc >= 0)
-		rc = health_new(&clock_system, &a->health, e);
-	if (rc >= 0)
-		rc = open_keys(a, paths, config, e);
-	if (rc >= 0)
-		rc = open_engines(a, paths, config, e);
-	if (rc >= 0)
-		rc = open_roles(a, paths, config, parts, e);
+		rc = health_new(&clock_system, &a->context.health, e);
+	for (size_t i = 0; rc >= 0 && i < ARRAY_LEN(parts); i++)
+		if (parts[i].modes & mode)
+			rc = parts[i].open(a, config, e);
 	if (rc < 0) {
 		app_close(a, 0);
 		return -1;
@@ -329,18 +480,24 @@ const char *app_ingest_address(const struct app *a)
 
 const char *app_server_address(const struct app *a)
 {
-	return server_tls_address(a->server);
+	return a->server ? server_tls_address(a->server) : NULL;
 }
 
 const char *app_metrics_address(const struct app *a)
 {
-	return server_metrics_address(a->server);
+	return a->metrics_http ? http_server_address(a->metrics_http, 0) : NULL;
+}
+
+const char *app_ca_file(const struct app *a)
+{
+	return a->ca_file;
 }
 
 void app_tick(struct app *a)
 {
 	struct statvfs fs;
-	server_tick(a->server);
+	if (a->server)
+		server_tick(a->server);
 	if (statvfs(a->data, &fs) < 0)
 		return;
 	int64_t free_bytes = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
@@ -355,23 +512,35 @@ int app_reload(struct app *a, const struct config *config, struct err *e)
 		worker_reload(a->worker, config);
 	if (a->proxy && proxy_reload(a->proxy, config, e) < 0)
 		return -1;
-	return server_reload(a->server, config, e);
+	return a->server ? server_reload(a->server, config, e) : 0;
+}
+
+/* Clients first: what they were told must be kept; then deliveries under way; then everybody else. */
+static void drain(struct app *a, int64_t drain_ms)
+{
+	if (a->context.health)
+		health_set_draining(a->context.health);
+	if (a->proxy)
+		proxy_drain(a->proxy, drain_ms);
+	worker_stop(a->worker);
+	if (a->server)
+		server_drain(a->server, drain_ms);
+	if (a->metrics_http)
+		http_server_drain(a->metrics_http, drain_ms);
+	if (a->collecting)
+		metrics_off_collect(collect, a);
 }
 
 void app_close(struct app *a, int64_t drain_ms)
 {
 	if (!a)
 		return;
-	if (a->health)
-		health_set_draining(a->health);
-	if (a->proxy)
-		proxy_drain(a->proxy, drain_ms);
-	worker_stop(a->worker);
-	if (a->server)
-		server_drain(a->server, drain_ms);
-	if (a->proxy)
-		metrics_off_collect(collect, a);
+	drain(a, drain_ms);
+	http_server_free(a->metrics_http);
+	feed_close(a->feed);
 	proxy_free(a->proxy);
+	upstream_free(a->upstream);
+	remote_free(a->remote);
 	server_close(a->server);
 	for (unsigned i = 0; i < a->handshake_loop_count; i++)
 		loop_stop(a->handshake_loops[i]);
@@ -382,9 +551,13 @@ void app_close(struct app *a, int64_t drain_ms)
 	registry_free(a->registry);
 	keyring_free(a->keyring);
 	ca_close(a->ca);
-	health_free(a->health);
+	health_free(a->context.health);
 	if (a->lock_fd >= 0)
 		close(a->lock_fd);
 	free(a->data);
+	free(a->cert_file);
+	free(a->key_file);
+	free(a->ca_file);
+	free(a->name);
 	free(a);
 }

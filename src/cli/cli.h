@@ -29,6 +29,9 @@ extern const struct command commands[];
 
 #define COMMAND(name) int cmd_##name(int argc, char **argv);
 COMMAND(up)
+COMMAND(proxy)
+COMMAND(worker)
+COMMAND(server)
 COMMAND(init)
 COMMAND(cert)
 COMMAND(ca)

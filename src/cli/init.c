@@ -29,9 +29,9 @@ int cmd_init(int argc, char **argv)
 	struct app *app = NULL;
 	int rc = settings_open(&settings, &config, &e);
 	if (rc >= 0)
-		rc = app_init(&settings.paths, config, &e);
+		rc = app_init(&settings.paths, config, APP_INIT, &e);
 	if (rc >= 0)
-		rc = app_open(&settings.paths, config, 0, &app, &e); /* issues our own certificates */
+		rc = app_open(&settings.paths, config, APP_INIT, &app, &e); /* issues our own certificates */
 	if (rc >= 0) {
 		app_close(app, 0);
 		printf("initialised %s\n  configuration  %s\n  trust anchor   %s\nnext: sealpost up --data %s\n",

@@ -8,6 +8,9 @@
 
 const struct command commands[] = {
 	{"up", "run", "every role in one process, on embedded engines", cmd_up},
+	{"proxy", "run", "one role: take messages from clients", cmd_proxy},
+	{"worker", "run", "one role: deliver what is queued", cmd_worker},
+	{"server", "run", "one role: keep messages, be the certificate authority", cmd_server},
 	{"init", "run", "create data directory, keys, CA and configuration; safe to repeat", cmd_init},
 	{"cert", "operate", "issue, list, show, revoke certificates", cmd_cert},
 	{"ca", "operate", "the certificate authority: show it", cmd_ca},

@@ -56,6 +56,7 @@ int paths_init(const char *data, struct paths *ret, struct err *e)
 		{&p.tls, "tls"},
 		{&p.queue, "queue"},
 		{&p.store, "store"},
+		{&p.cache, "cache"},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
 		*parts[i].path = path_join(p.data, parts[i].name);
@@ -77,7 +78,7 @@ int paths_init(const char *data, struct paths *ret, struct err *e)
 void paths_clear(struct paths *p)
 {
 	char **all[] = {&p->data, &p->config, &p->lock, &p->admin_socket, &p->ca, &p->ca_bundle, &p->keys,
-		&p->tls, &p->queue, &p->store};
+		&p->tls, &p->queue, &p->store, &p->cache};
 	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
 		free(*all[i]);
 		*all[i] = NULL;

@@ -15,6 +15,7 @@ struct paths {
 	char *tls;          /* tls/: our own certificates */
 	char *queue;        /* queue/ */
 	char *store;        /* store/ */
+	char *cache;        /* cache/: a proxy's copy of registry and sealing key */
 };
 
 /* `data` NULL: $SEALPOST_DATA, else /var/lib/sealpost for root where it exists, else $XDG_DATA_HOME/sealpost,

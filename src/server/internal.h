@@ -31,7 +31,7 @@ struct server {
 	unsigned session_count;
 
 	struct tls_server *tls;
-	struct http_server *tls_http, *admin_http, *metrics_http;
+	struct http_server *tls_http, *admin_http;
 };
 
 static inline struct server *server_of(const struct http_request *r)

@@ -159,7 +159,6 @@ static int start_listener(struct server *s, const struct server_listen_options *
 
 static const struct http_route *const all_tables[] = {admin_cert_routes, admin_message_routes,
 	admin_queue_routes, admin_misc_routes, ca_routes, internal_routes, health_routes, NULL};
-static const struct http_route *const health_tables[] = {health_routes, NULL};
 
 static int listen_tls(struct server *s, const struct server_listen_options *o, struct err *e)
 {
@@ -198,21 +197,12 @@ int server_listen(struct server *s, const struct server_listen_options *o, struc
 		return -1;
 	if (o->admin_socket && listen_admin(s, o, e) < 0)
 		return -1;
-	if (o->metrics_listen) {
-		struct http_listen listen = {.address = o->metrics_listen, .fd = -1};
-		return start_listener(s, o, "metrics", &listen, health_tables, 0, &s->metrics_http, e);
-	}
 	return 0;
 }
 
 const char *server_tls_address(const struct server *s)
 {
 	return s->tls_http ? http_server_address(s->tls_http, 0) : NULL;
-}
-
-const char *server_metrics_address(const struct server *s)
-{
-	return s->metrics_http ? http_server_address(s->metrics_http, 0) : NULL;
 }
 
 const struct destination *server_destination(struct server *s)
@@ -233,7 +223,7 @@ int server_reload(struct server *s, const struct config *config, struct err *e)
 void server_drain(struct server *s, int64_t drain_ms)
 {
 	server_close_feed(s);
-	struct http_server *const all[] = {s->tls_http, s->admin_http, s->metrics_http};
+	struct http_server *const all[] = {s->tls_http, s->admin_http};
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
 		if (all[i])
 			http_server_drain(all[i], drain_ms);
@@ -245,7 +235,6 @@ void server_close(struct server *s)
 		return;
 	http_server_free(s->tls_http);
 	http_server_free(s->admin_http);
-	http_server_free(s->metrics_http);
 	work_pool_stop(s->pool);
 	tls_server_free(s->tls);
 	clients_free(s->clients);

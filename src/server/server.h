@@ -41,15 +41,13 @@ struct server_listen_options {
 	const struct config *config;
 	const char *admin_socket;                   /* path; NULL: none */
 	const char *cert_file, *key_file, *ca_file; /* of the TLS listener; cert_file NULL: no TLS listener */
-	const char *metrics_listen;                 /* plain HTTP for health and metrics; NULL: none */
 	struct loop *const *loops;
 	unsigned loop_count;
 };
 MUST_CHECK int server_listen(struct server *s, const struct server_listen_options *o, struct err *e);
 
-/* Bound addresses; NULL when that listener does not run. */
+/* Bound address; NULL when that listener does not run. */
 const char *server_tls_address(const struct server *s);
-const char *server_metrics_address(const struct server *s);
 
 /* Answers proxies of this process; arg is the server. */
 lookup_fn server_lookup;
