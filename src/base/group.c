@@ -2,13 +2,16 @@
  *
  * The thread sleeps on a condition variable; inbox_push wakes it only when its inbox was empty. While a
  * commit is in the kernel the next group gathers by itself, so group size follows load without any timer.
- * Completions are gathered per reply inbox and pushed after the commit; callers that share an inbox (an
- * I/O loop) are woken once. */
+ * Completions are gathered per reply inbox and pushed as chains after the commit; callers that share an inbox
+ * (an I/O loop) are woken once. */
 #include "base/group.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
+
+/* Reply inboxes of one group that are woken once; with more than these, some are woken again. */
+enum { REPLY_CHAINS = 16 };
 
 struct group {
 	struct inbox inbox;
@@ -36,20 +39,58 @@ static void run_completion(struct task *task)
 	op->complete(op);
 }
 
-static void hand_back(struct group *g, struct group_op *op)
+/* Completions on their way, one chain for each reply inbox. */
+struct replies {
+	struct reply_chain {
+		struct inbox *inbox;
+		struct task *newest, *oldest;
+	} chains[REPLY_CHAINS];
+	unsigned count;
+};
+
+static void send_replies(struct replies *r)
 {
-	atomic_fetch_sub_explicit(&g->waiting, 1, memory_order_relaxed);
-	op->task.run = run_completion;
-	if (op->reply)
-		inbox_push(op->reply, &op->task);
-	else
+	for (unsigned i = 0; i < r->count; i++)
+		inbox_push_chain(r->chains[i].inbox, r->chains[i].newest, r->chains[i].oldest);
+	r->count = 0;
+}
+
+static struct reply_chain *chain_for(struct replies *r, struct inbox *inbox, struct task *first)
+{
+	for (unsigned i = 0; i < r->count; i++)
+		if (r->chains[i].inbox == inbox)
+			return &r->chains[i];
+	if (r->count == REPLY_CHAINS)
+		send_replies(r);
+	struct reply_chain *chain = &r->chains[r->count++];
+	*chain = (struct reply_chain){.inbox = inbox, .oldest = first};
+	return chain;
+}
+
+static void add_reply(struct replies *r, struct group_op *op)
+{
+	if (!op->reply) {
 		op->complete(op);
+		return;
+	}
+	op->task.run = run_completion;
+	struct reply_chain *chain = chain_for(r, op->reply, &op->task);
+	op->task.next = chain->newest;
+	chain->newest = &op->task;
 }
 
 void group_finish(struct group *g, struct group_op *op, int result)
 {
+	struct replies replies = {.count = 0};
 	op->result = result;
-	hand_back(g, op);
+	atomic_fetch_sub_explicit(&g->waiting, 1, memory_order_relaxed);
+	add_reply(&replies, op);
+	send_replies(&replies);
+}
+
+static struct group_op *op_of(struct task *task)
+{
+	return container_of(task, struct group_op, task);
 }
 
 /* Whether a failed apply concerns only its own operation. */
@@ -58,61 +99,90 @@ static bool only_this_operation(enum err_kind kind)
 	return kind != ERR_RETRY && kind != ERR_FATAL && kind != ERR_NONE;
 }
 
-/* Applies and commits the chain from `first` to `end` (exclusive). Sets every result. */
-static void run_group(struct group *g, struct task *first, struct task *end, unsigned count)
+/* Applies the chain from `first` to `end` (exclusive) and commits it. */
+static int make_durable(struct group *g, struct task *first, struct task *end, unsigned count, struct err *e)
 {
 	const struct group_backend *backend = g->o.backend;
-	struct err e = ERR_INIT;
-	int failed = backend->begin(g->o.backend_state, &e);
-	bool opened = failed >= 0;
-	for (struct task *t = first; t != end && failed >= 0; t = t->next) {
-		struct group_op *op = container_of(t, struct group_op, task);
+	if (backend->begin(g->o.backend_state, e) < 0)
+		return -1;
+	int rc = 0;
+	for (struct task *t = first; t != end && rc == 0; t = t->next) {
+		struct group_op *op = op_of(t);
 		op->result = backend->apply(g->o.backend_state, op, &op->err);
 		if (op->result < 0 && !only_this_operation(op->err.kind)) {
-			e = op->err;
-			failed = -1;
+			*e = op->err;
+			rc = -1;
 		}
 	}
 	struct mono before = clock_mono(g->o.clock);
-	if (failed >= 0)
-		failed = backend->commit(g->o.backend_state, &e);
-	if (failed < 0) {
-		if (opened)
-			backend->abort(g->o.backend_state);
-		atomic_fetch_add_explicit(&g->failed_count, 1, memory_order_relaxed);
-	} else if (g->o.observe) {
-		g->o.observe(g->o.observe_arg, count, clock_mono(g->o.clock).ns - before.ns);
+	if (rc < 0 || backend->commit(g->o.backend_state, e) < 0) {
+		backend->abort(g->o.backend_state);
+		return -1;
 	}
-	atomic_fetch_add_explicit(&g->group_count, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&g->op_count, count, memory_order_relaxed);
+	if (g->o.observe)
+		g->o.observe(g->o.observe_arg, count, clock_mono(g->o.clock).ns - before.ns);
+	return 0;
+}
 
-	for (struct task *t = first, *next; t != end; t = next) {
-		struct group_op *op = container_of(t, struct group_op, task);
-		next = t->next;
-		if (op->result == GROUP_PARKED)
+/* Gives every operation of a failed group its error, except those that were refused on their own account. */
+static void fail_all(struct task *first, struct task *end, const struct err *e)
+{
+	for (struct task *t = first; t != end; t = t->next) {
+		struct group_op *op = op_of(t);
+		bool refused = op->result < 0 && only_this_operation(op->err.kind);
+		if (refused || op->result == GROUP_PARKED)
 			continue;
-		if (failed < 0 && !(op->result < 0 && only_this_operation(op->err.kind))) {
-			op->result = -1;
-			op->err = e;
-		}
-		hand_back(g, op);
+		op->result = -1;
+		op->err = *e;
 	}
 }
 
-/* Runs everything in the inbox in groups of at most group_max; true if there was anything. */
-static bool run_inbox(struct group *g)
+static void reply_all(struct group *g, struct task *first, struct task *end)
 {
-	struct task *first = inbox_take(&g->inbox);
-	bool any = first != NULL;
-	while (first) {
-		unsigned count = 0;
-		struct task *end = first;
-		while (end && count < g->o.group_max)
-			end = end->next, count++;
-		run_group(g, first, end, count);
-		first = end;
+	struct replies replies = {.count = 0};
+	unsigned answered = 0;
+	for (struct task *t = first; t != end; t = t->next)
+		answered += op_of(t)->result != GROUP_PARKED;
+	/* Before anyone hears of it: who is told of a completion may submit again. */
+	atomic_fetch_sub_explicit(&g->waiting, answered, memory_order_relaxed);
+	for (struct task *t = first, *next; t != end; t = next) {
+		next = t->next;
+		if (op_of(t)->result != GROUP_PARKED)
+			add_reply(&replies, op_of(t));
 	}
-	return any;
+	send_replies(&replies);
+}
+
+/* Runs a group of at most group_max operations from the chain; returns the rest of it. */
+static struct task *run_group(struct group *g, struct task *first)
+{
+	unsigned count = 0;
+	struct task *end = first;
+	while (end && count < g->o.group_max)
+		end = end->next, count++;
+	struct err e = ERR_INIT;
+	if (make_durable(g, first, end, count, &e) < 0) {
+		atomic_fetch_add_explicit(&g->failed_count, 1, memory_order_relaxed);
+		fail_all(first, end, &e);
+	}
+	atomic_fetch_add_explicit(&g->group_count, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&g->op_count, count, memory_order_relaxed);
+	reply_all(g, first, end);
+	return end;
+}
+
+/* Runs what is in the inbox, with a tick after every group; returns when the backend wants the next. */
+static struct mono run_inbox(struct group *g)
+{
+	struct mono next = {INT64_MAX};
+	struct task *left = inbox_take(&g->inbox);
+	do {
+		if (left)
+			left = run_group(g, left);
+		if (g->o.backend->tick)
+			next = g->o.backend->tick(g->o.backend_state, clock_mono(g->o.clock));
+	} while (left);
+	return next;
 }
 
 /* Waits for work, a stop, or the deadline. False when told to stop. */
@@ -145,17 +215,12 @@ static bool wait_for_work(struct group *g, struct mono deadline)
 static void *group_thread(void *arg)
 {
 	struct group *g = arg;
-	bool go_on = true;
-	while (go_on) {
-		struct mono next = {INT64_MAX};
-		while (run_inbox(g))
-			;
-		if (g->o.backend->tick)
-			next = g->o.backend->tick(g->o.backend_state, clock_mono(g->o.clock));
-		go_on = wait_for_work(g, next);
-	}
-	while (run_inbox(g))
+	while (wait_for_work(g, run_inbox(g)))
 		;
+	/* What came between the last look and the stop, and what its completions submitted on this thread. */
+	do
+		run_inbox(g);
+	while (atomic_load_explicit(&g->inbox.head, memory_order_relaxed));
 	return NULL;
 }
 
@@ -204,18 +269,25 @@ void group_stop(struct group *g)
 	group_free(g);
 }
 
-void group_submit_always(struct group *g, struct group_op *op)
+static void submit(struct group *g, struct group_op *op)
 {
-	atomic_fetch_add_explicit(&g->waiting, 1, memory_order_relaxed);
 	op->result = 0;
 	inbox_push(&g->inbox, &op->task);
 }
 
+void group_submit_always(struct group *g, struct group_op *op)
+{
+	atomic_fetch_add_explicit(&g->waiting, 1, memory_order_relaxed);
+	submit(g, op);
+}
+
 int group_submit(struct group *g, struct group_op *op)
 {
-	if (atomic_load_explicit(&g->waiting, memory_order_relaxed) >= g->o.limit)
+	if (atomic_fetch_add_explicit(&g->waiting, 1, memory_order_relaxed) >= g->o.limit) {
+		atomic_fetch_sub_explicit(&g->waiting, 1, memory_order_relaxed);
 		return GROUP_FULL;
-	group_submit_always(g, op);
+	}
+	submit(g, op);
 	return 0;
 }
 

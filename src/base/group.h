@@ -23,16 +23,18 @@
 #include "base/inbox.h"
 
 struct group_op {
-	struct task task;                          /* the group's, then the reply inbox's */
-	void (*complete)(struct group_op *op);    /* runs where `reply` is emptied */
-	struct inbox *reply;                       /* NULL: complete on the group's thread (must be quick) */
-	unsigned kind;                             /* the backend's own operation number */
+	struct task task;                      /* the group's, then the reply inbox's */
+	void (*complete)(struct group_op *op); /* runs where `reply` is emptied */
+	struct inbox *reply;                   /* NULL: complete on the group's thread (must be quick) */
+	unsigned kind;                         /* the backend's own operation number */
 	int result;
-	struct err err;                            /* valid when result < 0 */
+	struct err err; /* valid when result < 0 */
 };
 
 enum {
-	GROUP_PARKED = 1 << 20, /* apply: not answered now; the backend completes it later with group_finish */
+	/* apply: not answered now; the backend does it later, in tick, with group_finish. It stays parked
+	 * when its group fails, so it must not have changed anything. */
+	GROUP_PARKED = 1 << 20,
 };
 
 /* What the backend supplies; `backend` is its own state. All run on the group's thread. */
@@ -42,7 +44,8 @@ struct group_backend {
 
 	/* Applies one operation. >=0: result, kept if the commit succeeds. GROUP_PARKED: see above.
 	 * <0 with ERR_REJECT/NOT_FOUND/CONFLICT/FORBIDDEN: this operation alone failed and changed nothing.
-	 * <0 with ERR_RETRY/ERR_FATAL: the transaction is spoilt; the group is aborted and all of it fails. */
+	 * <0 with ERR_RETRY/ERR_FATAL: the transaction is spoilt; the group is aborted and all of it fails.
+	 */
 	int (*apply)(void *backend, struct group_op *op, struct err *e);
 
 	/* Makes the group durable. <0: nothing of it is, and every operation fails with this error. */
@@ -51,8 +54,9 @@ struct group_backend {
 	/* After a failed apply or commit: undo what the group did, in memory too. */
 	void (*abort)(void *backend);
 
-	/* After every group and every timeout, outside any transaction: expire leases, finish parked
-	 * operations, housekeeping. Returns when it wants to run again; {INT64_MAX} for never. May be NULL. */
+	/* After every group and every timeout, and a last time when the group stops, outside any transaction:
+	 * expire leases, finish parked operations, housekeeping. Returns when it wants to run again;
+	 * {INT64_MAX} for never. May be NULL. */
 	struct mono (*tick)(void *backend, struct mono now);
 };
 
@@ -71,15 +75,16 @@ struct group_options {
 	const struct group_backend *backend;
 	void *backend_state;
 	const struct clock *clock;
-	unsigned limit;          /* operations outstanding */
-	unsigned group_max;      /* operations in one transaction */
+	unsigned limit;     /* operations outstanding */
+	unsigned group_max; /* operations in one transaction */
 	void (*observe)(void *arg, unsigned ops, int64_t commit_ns);
 	void *observe_arg;
 };
 
 MUST_CHECK int group_start(const struct group_options *options, struct group **ret_group, struct err *e);
 
-/* Finishes what was submitted, then ends the thread. Takes NULL. */
+/* Finishes what was submitted, then ends the thread. Nobody may submit any more; a backend that has parked
+ * operations must have been told, by an operation, to finish them. Takes NULL. */
 void group_stop(struct group *g);
 
 /* 0: taken, complete() will run exactly once. GROUP_FULL: refused, nothing will run. */
@@ -93,7 +98,7 @@ void group_submit_always(struct group *g, struct group_op *op);
 /* Submits and blocks until done; never refused. Not from an event loop. Returns op->result; *e is a copy. */
 MUST_CHECK int group_call(struct group *g, struct group_op *op, struct err *e);
 
-/* Backend only, on the group's thread: answers an operation that apply had parked. */
+/* Backend's tick only: answers an operation that apply had parked. */
 void group_finish(struct group *g, struct group_op *op, int result);
 
 void group_stats(const struct group *g, struct group_stats *ret);

@@ -6,7 +6,8 @@
  *
  * Ownership: a task belongs to the inbox from push until it is taken. The inbox never allocates.
  * Bounds:    none here; whoever hands over bounds what it has outstanding (see group.h).
- * Threads:   inbox_push from any thread; inbox_take from the owner only. */
+ * Threads:   inbox_push from any thread; inbox_take from the owner only. The inbox must outlive the wake of
+ *            the last push, which may still run when the task has been taken. */
 #ifndef BASE_INBOX_H
 #define BASE_INBOX_H
 
@@ -20,8 +21,8 @@ struct task {
 };
 
 struct inbox {
-	_Atomic(struct task *) head;         /* newest first */
-	void (*wake)(struct inbox *inbox);  /* called by the pusher; must be safe from any thread */
+	_Atomic(struct task *) head;       /* newest first */
+	void (*wake)(struct inbox *inbox); /* called by the pusher; must be safe from any thread */
 };
 
 static inline void inbox_init(struct inbox *inbox, void (*wake)(struct inbox *))
@@ -30,15 +31,21 @@ static inline void inbox_init(struct inbox *inbox, void (*wake)(struct inbox *))
 	inbox->wake = wake;
 }
 
-static inline void inbox_push(struct inbox *inbox, struct task *task)
+/* A chain of tasks, linked by next from the newest to the oldest. */
+static inline void inbox_push_chain(struct inbox *inbox, struct task *newest, struct task *oldest)
 {
 	struct task *old = atomic_load_explicit(&inbox->head, memory_order_relaxed);
 	do {
-		task->next = old;
+		oldest->next = old;
 	} while (!atomic_compare_exchange_weak_explicit(
-		&inbox->head, &old, task, memory_order_release, memory_order_relaxed));
+		&inbox->head, &old, newest, memory_order_release, memory_order_relaxed));
 	if (!old)
 		inbox->wake(inbox);
+}
+
+static inline void inbox_push(struct inbox *inbox, struct task *task)
+{
+	inbox_push_chain(inbox, task, task);
 }
 
 /* Everything that is there, oldest first, linked by next; NULL when empty. */
