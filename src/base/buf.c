@@ -29,7 +29,28 @@ void buf_wipe(struct buf *b)
 void buf_reset(struct buf *b)
 {
 	b->n = 0;
-	b->failed = false;
+	b->failed = b->no_memory = false;
+}
+
+/* Not realloc: that would leave a copy in freed memory, and many a buf holds plaintext. */
+static bool grow(struct buf *b, size_t need)
+{
+	size_t room = b->room ? b->room * 2 : 64;
+	while (room < need)
+		room *= 2;
+	if (room > b->ceiling_bytes)
+		room = b->ceiling_bytes;
+	char *p = malloc(room ? room : 1);
+	if (!p)
+		return false;
+	if (b->p) {
+		memcpy(p, b->p, b->n);
+		explicit_bzero(b->p, b->room);
+		free(b->p);
+	}
+	b->p = p;
+	b->room = room;
+	return true;
 }
 
 char *buf_reserve(struct buf *b, size_t n)
@@ -40,20 +61,9 @@ char *buf_reserve(struct buf *b, size_t n)
 		b->failed = true;
 		return NULL;
 	}
-	size_t need = b->n + n;
-	if (need > b->room || !b->p) {
-		size_t room = b->room ? b->room * 2 : 64;
-		while (room < need)
-			room *= 2;
-		if (room > b->ceiling_bytes)
-			room = b->ceiling_bytes;
-		char *p = realloc(b->p, room ? room : 1);
-		if (!p) {
-			b->failed = true;
-			return NULL;
-		}
-		b->p = p;
-		b->room = room;
+	if ((b->n + n > b->room || !b->p) && !grow(b, b->n + n)) {
+		b->failed = b->no_memory = true;
+		return NULL;
 	}
 	return b->p + b->n;
 }
@@ -87,10 +97,15 @@ void buf_add_char(struct buf *b, char c)
 
 void buf_addf(struct buf *b, const char *fmt, ...)
 {
+	char scratch[256]; /* most texts: formatted once */
 	va_list ap;
 	va_start(ap, fmt);
-	int n = vsnprintf(NULL, 0, fmt, ap);
+	int n = vsnprintf(scratch, sizeof(scratch), fmt, ap);
 	va_end(ap);
+	if (n >= 0 && (size_t)n < sizeof(scratch)) {
+		buf_add(b, scratch, (size_t)n);
+		return;
+	}
 	/* One byte more for the NUL that vsnprintf insists on; it is not counted in. */
 	char *at = n < 0 ? NULL : buf_reserve(b, (size_t)n + 1);
 	if (!at) {
@@ -137,7 +152,7 @@ int buf_check(const struct buf *b, struct err *e)
 {
 	if (!b->failed)
 		return 0;
-	if (b->room < b->ceiling_bytes && b->n < b->ceiling_bytes / 2)
+	if (b->no_memory)
 		return err_oom(e);
 	return err_set(e, ERR_REJECT, "larger than %zu bytes", b->ceiling_bytes);
 }

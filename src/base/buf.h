@@ -5,7 +5,8 @@
  *
  * Ownership: buf_init in place, buf_clear frees. Contents move when they grow: hold offsets, not pointers.
  * Threads:   none of its own.
- * Security:  buf_wipe overwrites before it frees; use it for secrets and plaintext. */
+ * Security:  buf_wipe overwrites before it frees; use it for secrets and plaintext. Contents that move when
+ *            they grow are overwritten where they were. */
 #ifndef BASE_BUF_H
 #define BASE_BUF_H
 
@@ -17,10 +18,11 @@
 
 struct buf {
 	char *p;
-	size_t n;            /* bytes in use */
-	size_t room;         /* bytes allocated */
+	size_t n;             /* bytes in use */
+	size_t room;          /* bytes allocated */
 	size_t ceiling_bytes; /* never grows past this */
 	bool failed;
+	bool no_memory; /* why it failed; else the ceiling was reached */
 };
 
 void buf_init(struct buf *b, size_t ceiling_bytes);

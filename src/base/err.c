@@ -8,8 +8,12 @@
 #include <string.h>
 
 static const char *const kind_names[ERR_KINDS] = {
-	[ERR_NONE] = "none",           [ERR_RETRY] = "retry",         [ERR_REJECT] = "reject",
-	[ERR_FORBIDDEN] = "forbidden", [ERR_NOT_FOUND] = "not_found", [ERR_CONFLICT] = "conflict",
+	[ERR_NONE] = "none",
+	[ERR_RETRY] = "retry",
+	[ERR_REJECT] = "reject",
+	[ERR_FORBIDDEN] = "forbidden",
+	[ERR_NOT_FOUND] = "not_found",
+	[ERR_CONFLICT] = "conflict",
 	[ERR_FATAL] = "fatal",
 };
 
@@ -19,9 +23,14 @@ void bug(const char *file, int line, const char *what)
 	abort();
 }
 
+/* Ends a full text in dots, three of them or more, in place of a character that would be cut in half. */
 static void mark_cut(char *text)
 {
-	memcpy(text + ERR_TEXT_BYTES - 4, "...", 4);
+	size_t end = ERR_TEXT_BYTES - 4;
+	while (end && ((unsigned char)text[end] & 0xc0) == 0x80)
+		end--;
+	memset(text + end, '.', ERR_TEXT_BYTES - 1 - end);
+	text[ERR_TEXT_BYTES - 1] = 0;
 }
 
 /* vsnprintf into text at offset; marks the text when it did not fit. */
