@@ -230,22 +230,22 @@ static bool is_domain_name(struct str s)
 	return good;
 }
 
-/* Adds a domain named by the current event, with default values. */
-static int add_domain(struct reader *r, struct config_domain **ret, struct err *e)
+/* Adds a domain named by the current event, with default values; NULL when it failed. */
+static struct config_domain *add_domain(struct reader *r, struct err *e)
 {
 	struct config *c = r->config;
 	struct config_domain *more = reallocarray(c->domains, c->domain_count + 1, sizeof(*more));
-	if (!more)
-		return err_oom(e);
-	c->domains = more;
-	struct config_domain *d = &more[c->domain_count];
-	*d = (struct config_domain){.line = line_of(r)};
-	d->name = strndup(scalar_of(r).p, scalar_of(r).n);
-	if (!d->name)
-		return err_oom(e);
-	c->domain_count++;
-	*ret = d;
-	return set_defaults(&config_domain_table, d, e);
+	char *name = strndup(scalar_of(r).p, scalar_of(r).n);
+	if (more)
+		c->domains = more;
+	if (!more || !name) {
+		free(name);
+		err_oom(e);
+		return NULL;
+	}
+	struct config_domain *d = &more[c->domain_count++];
+	*d = (struct config_domain){.name = name, .line = line_of(r)};
+	return set_defaults(&config_domain_table, d, e) < 0 ? NULL : d;
 }
 
 /* The current event is a domain's name. */
@@ -256,8 +256,8 @@ static int read_domain(struct reader *r, struct err *e)
 			"a domain's name has letters, digits and, after the first, '.', '_' and '-'; "
 			"at most 64 of them",
 			e);
-	struct config_domain *d;
-	if (add_domain(r, &d, e) < 0 || next_event(r, e) < 0)
+	struct config_domain *d = add_domain(r, e);
+	if (!d || next_event(r, e) < 0)
 		return -1;
 	if (is_null(r))
 		return 0;

@@ -254,7 +254,9 @@ static void refuses_variables_and_sets(void **state)
 			"environment SEALPOST_data: expected SEALPOST_ and the name of an "
 			"option, in capitals"},
 		{"SEALPOST_=x", NULL, "environment SEALPOST_: unknown option ''"},
-		{"SEALPOST_DATA_FILE=x", NULL, "environment SEALPOST_DATA_FILE: unknown option 'data_file'"},
+		{"SEALPOST_RETRY_INTERVAL_MAX_FILE=x", NULL,
+			"environment SEALPOST_RETRY_INTERVAL_MAX_FILE: unknown option "
+			"'retry_interval_max_file'; did you mean 'retry_interval_max'?"},
 		{"SEALPOST_DOMAINS=x", NULL, "environment SEALPOST_DOMAINS: unknown option 'domains'"},
 		{"SEALPOST_CERT_DAYS=900", NULL,
 			"environment SEALPOST_CERT_DAYS: cert_days is 900, but cert_days_max is 825"},

@@ -412,11 +412,11 @@ static void reference_labels(struct buf *out, const char *labels)
 
 void metrics_reference(struct buf *out)
 {
-	buf_add_str(
-		out, STR("# Metrics\n\n"
-			 "Served as Prometheus text at `/metrics`. A label has at most 256 values; past that "
-			 "they are counted as `other`.\n\n"
-			 "| metric | type | labels | meaning |\n|---|---|---|---|\n"));
+	buf_add_str(out,
+		STR("# Metrics\n\n"
+		    "Served as Prometheus text at `/metrics`. A metric has at most 256 series; past that "
+		    "values are counted as `other`.\n\n"
+		    "| metric | type | labels | meaning |\n|---|---|---|---|\n"));
 	for (enum metric m = 0; m < METRIC_COUNT; m++) {
 		const struct row *row = &rows[m];
 		const char *tick = *row->labels ? "`" : "";
