@@ -14,7 +14,7 @@ struct arena_block;
 
 struct arena {
 	struct arena_block *first, *current;
-	size_t used_bytes;    /* over all blocks */
+	size_t used_bytes; /* over all blocks */
 	size_t ceiling_bytes;
 };
 
@@ -25,7 +25,7 @@ void arena_clear(struct arena *a);
 /* Aligned for any type, not zeroed. */
 MUST_CHECK void *arena_alloc(struct arena *a, size_t n);
 MUST_CHECK void *arena_zalloc(struct arena *a, size_t n);
-MUST_CHECK char *arena_strdup(struct arena *a, struct str s);                 /* NUL-terminated copy */
+MUST_CHECK char *arena_strdup(struct arena *a, struct str s); /* NUL-terminated copy */
 MUST_CHECK char *arena_printf(struct arena *a, const char *fmt, ...) PRINTF(2, 3);
 
 /* Copy as a view; .p is NULL on failure (also for an empty s that could not be copied). */

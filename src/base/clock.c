@@ -135,12 +135,12 @@ bool wall_parse(struct str s, struct wall *ret)
 {
 	int year, month, day, hour, minute, second, ms = 0;
 	if (!take_digits(&s, 4, &year) || !take_char(&s, "-") || !take_digits(&s, 2, &month) ||
-	    !take_char(&s, "-") || !take_digits(&s, 2, &day) || !take_char(&s, "Tt ") ||
-	    !take_digits(&s, 2, &hour) || !take_char(&s, ":") || !take_digits(&s, 2, &minute) ||
-	    !take_char(&s, ":") || !take_digits(&s, 2, &second))
+		!take_char(&s, "-") || !take_digits(&s, 2, &day) || !take_char(&s, "Tt ") ||
+		!take_digits(&s, 2, &hour) || !take_char(&s, ":") || !take_digits(&s, 2, &minute) ||
+		!take_char(&s, ":") || !take_digits(&s, 2, &second))
 		return false;
 	if (month < 1 || month > 12 || day < 1 || day > month_days(year, month) || hour > 23 || minute > 59 ||
-	    second > 59)
+		second > 59)
 		return false;
 	if (take_char(&s, ".")) {
 		int digit, scale = 100;
@@ -156,7 +156,7 @@ bool wall_parse(struct str s, struct wall *ret)
 	if (take_char(&s, "+-")) {
 		int oh, om;
 		if (!take_digits(&s, 2, &oh) || !take_char(&s, ":") || !take_digits(&s, 2, &om) || oh > 23 ||
-		    om > 59)
+			om > 59)
 			return false;
 		offset_min = (oh * 60 + om) * (sign == '-' ? -1 : 1);
 	} else if (!take_char(&s, "Zz")) {
@@ -165,6 +165,6 @@ bool wall_parse(struct str s, struct wall *ret)
 	if (s.n)
 		return false;
 	ret->ms = ((days_of(year, month, day) * 24 + hour) * 60 + minute - offset_min) * 60000 +
-		second * 1000 + ms;
+		  second * 1000 + ms;
 	return true;
 }

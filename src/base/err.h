@@ -27,7 +27,7 @@ enum { ERR_TEXT_BYTES = 320 };
 
 struct err {
 	enum err_kind kind;
-	int sys_errno;              /* errno of a failed system call, else 0 */
+	int sys_errno;             /* errno of a failed system call, else 0 */
 	char text[ERR_TEXT_BYTES]; /* UTF-8, NUL-terminated, truncated with "..." */
 };
 
