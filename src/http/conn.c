@@ -66,7 +66,7 @@ void conn_expect_nothing(struct conn *c)
 	deadline_clear(&c->read_deadline);
 }
 
-static void count_timeout(struct conn *c, enum deadline_class class)
+void conn_count_timeout(struct conn *c, enum deadline_class class)
 {
 	static const enum reject reasons[DEADLINE_CLASSES] = {
 		[DEADLINE_HEAD] = REJECT_HEAD_TIMEOUT,
@@ -82,7 +82,7 @@ static void count_timeout(struct conn *c, enum deadline_class class)
 static void on_read_deadline(struct deadline *d)
 {
 	struct conn *c = container_of(d, struct conn, read_deadline);
-	count_timeout(c, d->class);
+	conn_count_timeout(c, d->class);
 	if (d->class == DEADLINE_IDLE)
 		say_goodbye(c);
 	conn_cut(c);
@@ -91,7 +91,7 @@ static void on_read_deadline(struct deadline *d)
 static void on_write_deadline(struct deadline *d)
 {
 	struct conn *c = container_of(d, struct conn, write_deadline);
-	count_timeout(c, d->class);
+	conn_count_timeout(c, d->class);
 	conn_cut(c);
 }
 
@@ -508,12 +508,21 @@ static void move_to_io(struct conn *c)
 	uv_close((uv_handle_t *)&c->poll, on_poll_moved);
 }
 
+static const struct protocol *negotiated(const struct conn *c)
+{
+	const unsigned char *name = NULL;
+	unsigned n = 0;
+	if (c->ssl)
+		SSL_get0_alpn_selected(c->ssl, &name, &n);
+	return str_eq(str_mem(name, n), STR("h2")) ? &protocol_h2 : &protocol_h1;
+}
+
 static void open_protocol(struct conn *c)
 {
 	c->state = CONN_OPEN;
 	buf_init(&c->in, c->shard->limits.head_bytes + 2 * RECEIVE_BYTES);
 	conn_expect_nothing(c);
-	c->protocol = &protocol_h1;
+	c->protocol = negotiated(c);
 	if (c->protocol->open(c) < 0) {
 		stats_reject(c->shard->server->stats, REJECT_MEMORY);
 		c->protocol = NULL;

@@ -42,7 +42,7 @@ struct protocol {
 	void (*closed)(struct conn *c);
 };
 
-extern const struct protocol protocol_h1;
+extern const struct protocol protocol_h1, protocol_h2;
 
 enum conn_state {
 	CONN_HANDSHAKE,
@@ -73,9 +73,9 @@ struct h1 {
 
 struct h2 {
 	struct nghttp2_session *session;
-	struct request *first;        /* all of them, in no order */
-	unsigned count;               /* streams that exist for nghttp2 */
-	bool head_begun;              /* a header block is arriving */
+	struct link requests;         /* all, also those whose stream is gone while a handler works on them */
+	unsigned count;
+	int32_t head_stream;          /* whose header block is arriving; 0: none */
 	bool no_more;                 /* GOAWAY was sent */
 };
 
@@ -172,6 +172,9 @@ void conn_cut(struct conn *c);
 /* Starts the read deadline of that class, unless one of that class runs already: deadlines are absolute. */
 void conn_expect(struct conn *c, enum deadline_class class);
 void conn_expect_nothing(struct conn *c);
+
+/* Counts one that passed. */
+void conn_count_timeout(struct conn *c, enum deadline_class class);
 
 /* When a deadline of that class ends if it begins now. */
 struct mono conn_deadline_at(const struct conn *c, enum deadline_class class);

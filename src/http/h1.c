@@ -286,11 +286,6 @@ static void h1_end_of_input(struct conn *c)
 
 /* --- giving answers --- */
 
-static bool has_body(int status)
-{
-	return status >= 200 && status != 204 && status != 304; /* RFC 9110 section 6.4.1 */
-}
-
 static void add_number(struct buf *out, size_t v)
 {
 	char digits[20];
@@ -320,7 +315,7 @@ static void write_answer(struct buf *out, const struct request *r, struct shard 
 		add_header(out, STR("Connection"), STR("close"));
 	for (unsigned i = 0; i < a->header_count; i++)
 		add_header(out, a->headers[i].name, a->headers[i].value);
-	if (has_body(a->status)) {
+	if (answer_has_body(a)) {
 		if (a->content_type)
 			add_header(out, STR("Content-Type"), str_of(a->content_type));
 		buf_add_str(out, STR("Content-Length: "));
@@ -328,7 +323,7 @@ static void write_answer(struct buf *out, const struct request *r, struct shard 
 		buf_add(out, "\r\n", 2);
 	}
 	buf_add(out, "\r\n", 2);
-	if (has_body(a->status) && !r->head_only)
+	if (answer_has_body(a) && !r->head_only)
 		buf_add_str(out, buf_str(&a->body));
 }
 

@@ -30,6 +30,12 @@ struct answer {
 	bool close;
 };
 
+/* RFC 9110 section 6.4.1 */
+static inline bool answer_has_body(const struct answer *a)
+{
+	return a->status >= 200 && a->status != 204 && a->status != 304;
+}
+
 struct refusal {
 	bool set;
 	enum http_problem problem;
@@ -40,8 +46,7 @@ struct refusal {
 struct request {
 	struct http_request http; /* first: handlers hold this */
 	struct conn *conn;
-	struct request *next;     /* in the connection or the pool */
-	struct deadline deadline; /* HTTP/2: of this stream */
+	struct request *next;     /* in the pool, or in an HTTP/1 connection */
 	enum request_state state;
 	struct refusal refusal;
 	unsigned route_index;
@@ -53,10 +58,16 @@ struct request {
 	struct buf body;
 	size_t received_bytes;    /* of the body, kept or thrown away */
 	struct answer answer;
+
+	/* HTTP/2 only */
+	struct link link;         /* in the connection */
 	int32_t stream_id;
-	bool stream_closed;
-	size_t head_bytes;        /* HTTP/2: names and values so far */
+	struct deadline deadline; /* of this stream */
+	bool stream_closed;       /* while a handler works on it */
+	bool peer_ended;          /* END_STREAM has come */
+	struct http_header *h2_headers; /* http.headers, being filled */
 	unsigned header_room;
+	size_t head_bytes;        /* names and values so far */
 };
 
 static inline struct request *request_of(struct http_request *r)
