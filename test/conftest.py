@@ -1,17 +1,30 @@
 """Fixtures for system/ and torture/: daemons of this test or of this file, and a client with a certificate."""
+import shutil
+
 import pytest
 
-from daemon import Sealpost, Site
+from daemon import Sealpost, Site, make_template
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    return make_template(tmp_path_factory.mktemp("template")).directory
 
 
 @pytest.fixture
-def make_daemon(tmp_path):
-    """make_daemon(settings=…, env=…, wrapper=…): a daemon that is not started yet; all are ended with the test."""
+def make_daemon(tmp_path, request):
+    """make_daemon(fresh=…, settings=…, env=…, wrapper=…): a daemon that is not started yet; all end with the test.
+
+    fresh: with an empty data directory instead of a copy of the template.
+    """
     daemons = []
 
-    def make(**kw):
+    def make(fresh=False, **kw):
         directory = tmp_path / f"daemon{len(daemons)}"
-        directory.mkdir()
+        if fresh:
+            directory.mkdir()
+        else:
+            shutil.copytree(request.getfixturevalue("template"), directory)
         daemons.append(Sealpost(directory, **kw))
         return daemons[-1]
 
@@ -22,13 +35,15 @@ def make_daemon(tmp_path):
 
 @pytest.fixture
 def site(make_daemon):
-    """A fresh daemon for this test alone."""
+    """A running daemon for this test alone."""
     return Site(make_daemon().start())
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def shared(tmp_path_factory, template):
     """One daemon for all tests of a file that leave it as they found it."""
-    daemon = Sealpost(tmp_path_factory.mktemp("shared")).start()
+    directory = tmp_path_factory.mktemp("shared") / "daemon"
+    shutil.copytree(template, directory)
+    daemon = Sealpost(directory).start()
     yield Site(daemon)
     daemon.close()

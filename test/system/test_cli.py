@@ -67,7 +67,7 @@ def test_version():
 # --- data directory ---
 
 def test_init_is_safe_to_repeat(make_daemon):
-    daemon = make_daemon()
+    daemon = make_daemon(fresh=True)
     daemon.cli("init")
     before = {p: (p.read_bytes(), p.stat().st_mode) for p in daemon.data.rglob("*") if p.is_file()}
     daemon.cli("init")
@@ -101,8 +101,12 @@ def test_not_found(shared, words):
     assert result.stderr.count("\n") <= 2 and result.stderr.startswith("sealpost ")
 
 
+def test_up_needs_no_init(make_daemon):
+    make_daemon(fresh=True).start()
+
+
 def test_commands_without_a_daemon_work_on_the_directory(make_daemon):
-    daemon = make_daemon()
+    daemon = make_daemon(fresh=True)
     daemon.cli("init")
     identity = daemon.issue("offline", "--domain", "example.com")
     assert [c["name"] for c in daemon.json("cert", "list") if c["role"] == "client"] == ["offline"]

@@ -5,9 +5,17 @@ from faults import Faults
 
 
 @pytest.fixture
-def faulty(make_daemon, tmp_path):
-    """(daemon not yet started, its faults)"""
+def make_faults(tmp_path):
+    """make_faults(daemon): faults for a daemon that is not started yet."""
+    def make(daemon):
+        faults = Faults(daemon.data, tmp_path / f"control-{daemon.directory.name}")
+        daemon.env.update(faults.env)
+        return faults
+    return make
+
+
+@pytest.fixture
+def faulty(make_daemon, make_faults):
+    """(a daemon not yet started, its faults)"""
     daemon = make_daemon()
-    faults = Faults(daemon.data, tmp_path / "control")
-    daemon.env.update(faults.env)
-    return daemon, faults
+    return daemon, make_faults(daemon)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from client import Load
+from client import Client, Load
 from daemon import Site
 from faults import FULL, sample
 from waiting import eventually
@@ -41,16 +41,17 @@ def test_nothing_acknowledged_is_lost(faulty, torn):
 
 
 @pytest.mark.parametrize("skip", sample(range(0, 40), 5))
-def test_power_goes_while_a_fresh_directory_is_made(faulty, skip):
-    """The keys and the CA too: afterwards the directory either works or is made anew, by itself."""
-    daemon, faults = faulty
+def test_power_goes_while_a_fresh_directory_is_made(make_daemon, make_faults, skip):
+    """Keys and CA too: started again, the daemon finishes what the cut left half made."""
+    daemon = make_daemon(fresh=True)
+    faults = make_faults(daemon)
     faults.cut_power("sync", skip)
     daemon.spawn()
     eventually(lambda: daemon.process.poll() is not None or daemon.ready_file.exists(), "cut, or started before it")
     faults.clear()
     daemon.kill()
-    site = Site(daemon.start())
-    with site.client() as client:
+    daemon.start()
+    with Client(daemon.address(), daemon.issue("first")) as client:
         assert client.post().status == 202
 
 
