@@ -1,0 +1,181 @@
+"""What is compared with what. Each case returns rows of the table; runs that are compared take turns, so that a
+neighbour's load on the machine meets both, and the medians are compared."""
+import time
+from dataclasses import dataclass
+from statistics import median
+
+from engines import BareResponder, Redis, Sealpost, load
+
+MIB = 1 << 20
+MILLION = 1_000_000
+
+
+@dataclass
+class Row:
+    """One line of the table. `reference` is what the figure is divided by; without one the bar is for the figure."""
+    name: str
+    figure: float
+    unit: str
+    reference: float | None = None
+    against: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def ratio(self):
+        return self.figure / self.reference if self.reference else None
+
+    @property
+    def met(self):
+        """True, False, or None where there is no bar."""
+        value = self.figure if self.ratio is None else self.ratio
+        if self.at_least is not None:
+            return value >= self.at_least
+        return value <= self.at_most if self.at_most is not None else None
+
+
+@dataclass
+class Setting:
+    program: str
+    bare_program: str
+    top: str
+    directory: object
+    rounds: int
+    seconds: float
+    million: int  # messages in what the bars call a queue of a million
+    say: object   # tells what is being measured
+
+    def sealpost(self, name, *settings):
+        return Sealpost(self.directory / name, self.program, settings)
+
+    def load(self, server, **options):
+        options = {"duration": f"{self.seconds}s"} | options
+        return load(self.program, server, **options)
+
+
+def per_second(results):
+    return median(r["messages_per_second"] for r in results)
+
+
+def accept(s):
+    """One message a request, delivery paused: what it costs to accept."""
+    rows = []
+    bare, redis, sealpost = (BareResponder(s.directory / "bare", s.bare_program), Redis(s.directory / "redis", s.top),
+                             s.sealpost("accept"))
+    try:
+        sealpost.pause_delivery()
+        limits, posts, peers = [], {16: [], 64: [], 256: []}, {64: [], 256: []}
+        for turn in range(s.rounds):
+            s.say(f"single POST against the bare responder and Redis, round {turn + 1} of {s.rounds}")
+            limits.append(s.load(bare, connections=64))
+            for connections, results in posts.items():
+                results.append(s.load(sealpost, connections=connections))
+                if connections in peers:
+                    count = int(s.seconds * 40_000)
+                    peers[connections].append(redis.xadd_per_second(connections, count))
+        rows.append(Row("CPU of one accepted message, 64 connections",
+                        median(r["server_cpu_us_per_message"] for r in posts[64]), "us",
+                        median(r["server_cpu_us_per_message"] for r in limits), "bare TLS responder", at_most=2.5))
+        for connections, results in posts.items():
+            peer = peers.get(connections)
+            rows.append(Row(f"single POST, {connections} connections", per_second(results), "/s",
+                            median(peer) if peer else None, "Redis XADD, always" if peer else "",
+                            at_least=1.0 if peer else None))
+            rows.append(Row(f"single POST, {connections} connections, p99",
+                            median(r["latency_p99_us"] for r in results) / 1e3, "ms"))
+    finally:
+        for engine in (bare, redis, sealpost):
+            engine.stop()
+    return rows
+
+
+def batches(s):
+    sealpost = s.sealpost("batches")
+    try:
+        sealpost.pause_delivery()
+        s.say("batches of 100")
+        results = [s.load(sealpost, connections=16, batch=100) for _ in range(s.rounds)]
+    finally:
+        sealpost.stop()
+    return [Row("batches of 100, 16 connections", per_second(results), "/s", at_least=300_000),
+            Row("batches of 100, CPU of one message", median(r["server_cpu_us_per_message"] for r in results), "us")]
+
+
+def storm(s):
+    """Clients that are connected, while others keep arriving."""
+    sealpost = s.sealpost("storm")
+    calm, stormy = [], []
+    try:
+        sealpost.pause_delivery()
+        for turn in range(s.rounds):
+            s.say(f"handshake storm, round {turn + 1} of {s.rounds}")
+            calm.append(s.load(sealpost, connections=64, rate=2000))
+            stormy.append(s.load(sealpost, connections=64, rate=2000, churn=300))
+    finally:
+        sealpost.stop()
+    p99 = [median(r["latency_p99_us"] for r in results) / 1e3 for results in (stormy, calm)]
+    return [Row("p99 at 2000/s with 300 handshakes/s beside", p99[0], "ms", p99[1], "without them", at_most=2.0),
+            Row("handshakes, p99", median(r["handshake_p99_us"] for r in stormy) / 1e3, "ms"),
+            Row("handshakes done", median(r["handshakes_per_second"] for r in stormy), "/s")]
+
+
+def memory(s):
+    connections = 1000
+    sealpost = s.sealpost("memory")
+    try:
+        s.say("memory at rest and per idle connection")
+        rest = sealpost.resident_bytes()
+        idle = sealpost.open_idle(connections)
+        held = sealpost.resident_bytes() - rest
+        for connection in idle:
+            connection.close()
+    finally:
+        sealpost.stop()
+    return [Row("memory of `sealpost up` at rest", rest / MIB, "MiB", at_most=40),
+            Row("memory per idle connection", held / connections / 1024, "KiB", at_most=64)]
+
+
+def delivered(s):
+    """From accepted to stored, with as many messages as a backlog could hide in."""
+    sealpost = s.sealpost("delivered")
+    try:
+        s.load(sealpost, connections=16, batch=100, messages=100_000)
+        sealpost.wait_until_delivered(60)
+        before = sealpost.resident_bytes()
+        s.say(f"{s.million} messages until they are stored")
+        start = time.monotonic()
+        s.load(sealpost, connections=16, batch=100, messages=s.million)
+        sealpost.wait_until_delivered(120)
+        seconds = time.monotonic() - start
+        after = sealpost.resident_bytes()
+    finally:
+        sealpost.stop()
+    return [Row("accepted and stored", s.million / seconds, "/s", at_least=40_000),
+            Row(f"memory after {s.million} messages", after / MIB, "MiB", before / MIB, "after 100000", at_most=1.25)]
+
+
+def long_queue(s):
+    """Whether what waits costs anything."""
+    full, empty = s.sealpost("full"), s.sealpost("empty")
+    try:
+        for engine in (full, empty):
+            engine.pause_delivery()
+        s.say(f"filling a queue with {s.million} messages")
+        s.load(full, connections=16, batch=100, messages=s.million)
+        full.stop()
+        s.say("start with that queue")
+        start = full.start()
+        results = {full: [], empty: []}
+        for turn in range(s.rounds):
+            s.say(f"single POST with a long queue, round {turn + 1} of {s.rounds}")
+            for engine, list_ in results.items():
+                list_.append(s.load(engine, connections=64))
+    finally:
+        for engine in (full, empty):
+            engine.stop()
+    return [Row(f"start with {s.million} messages queued", start, "s", at_most=3),
+            Row(f"single POST with {s.million} queued", per_second(results[full]), "/s", per_second(results[empty]),
+                "empty queue", at_least=0.8)]
+
+
+CASES = {case.__name__: case for case in (accept, batches, storm, memory, delivered, long_queue)}

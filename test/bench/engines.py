@@ -1,0 +1,190 @@
+"""What is measured: sealpost, the bare TLS responder, Redis; each in its own process, all on the same disk."""
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+
+START_SECONDS = 60
+STOP_SECONDS = 60
+LISTENERS = ("ingest", "server", "portal", "metrics")
+QUEUE_STATES = ("queued", "retrying", "processing")
+
+
+class EngineError(Exception):
+    pass
+
+
+def run(*args, timeout=120):
+    """Standard output of a command that has to succeed."""
+    words = [str(a) for a in args]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout)
+    if done.returncode != 0:
+        raise EngineError(f"{' '.join(words[:3])}: exit {done.returncode}: {done.stderr.strip()[-300:]}")
+    return done.stdout
+
+
+def wait_for(condition, process, what, seconds=START_SECONDS):
+    """Until condition() is true; the process must stay alive meanwhile."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None:
+            raise EngineError(f"{what}: the process ended with {process.returncode}")
+        if time.monotonic() > end:
+            raise EngineError(f"{what}: not within {seconds} s")
+        time.sleep(0.01)
+
+
+def find_tool(name, top):
+    """A program of the system, or one that scripts/deps has fetched."""
+    found = shutil.which(name, path=f"{top}/.cache/tools/bin:{os.environ.get('PATH', '')}:/usr/sbin")
+    if not found:
+        raise EngineError(f"{name} is not installed; scripts/deps bench installs it")
+    return found
+
+
+def resident_bytes(pid):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise EngineError(f"process {pid} has no VmRSS")
+
+
+class Engine:
+    """A process with a directory of its own; what it says goes to DIR/log."""
+
+    def __init__(self, directory):
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.process = None
+
+    def spawn(self, *args):
+        with open(self.directory / "log", "ab") as log:
+            self.process = subprocess.Popen([str(a) for a in args], stdout=log, stderr=log)
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process = None
+
+    def resident_bytes(self):
+        return resident_bytes(self.process.pid)
+
+
+class BareResponder(Engine):
+    """Certificates of the same kind as sealpost's (P-256), made with openssl."""
+
+    def __init__(self, directory, program):
+        super().__init__(directory)
+        self.cert, self.key, self.ca = (self.directory / n for n in ("client.pem", "client.key", "ca.pem"))
+        self.make_certificates()
+        port_file = self.directory / "log"
+        self.spawn(program, "--cert", self.directory / "server.pem", "--key", self.directory / "server.key",
+                   "--ca", self.ca)
+        wait_for(lambda: port_file.read_text().strip(), self.process, "bare responder")
+        self.url = f"https://127.0.0.1:{port_file.read_text().strip()}"
+
+    def make_certificates(self):
+        new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+        ca_key = self.directory / "ca.key"
+        run("openssl", "req", "-x509", *new_key, "-keyout", ca_key, "-out", self.ca, "-days", 2, "-subj", "/CN=bench",
+            "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
+        for name, usage in (("server", "serverAuth"), ("client", "clientAuth")):
+            key, request, cert, extensions = (self.directory / f"{name}.{e}" for e in ("key", "csr", "pem", "ext"))
+            extensions.write_text(f"basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
+                                  f"extendedKeyUsage={usage}\nsubjectAltName=IP:127.0.0.1\n"
+                                  f"subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n")
+            run("openssl", "req", *new_key, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+            run("openssl", "x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", ca_key, "-days", 2, "-out", cert,
+                "-extfile", extensions)
+            key.chmod(0o600)
+
+
+class Redis(Engine):
+    """appendfsync always: what it acknowledges is on disk, as with sealpost."""
+
+    def __init__(self, directory, top):
+        super().__init__(directory)
+        self.benchmark = find_tool("redis-benchmark", top)
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.spawn(find_tool("redis-server", top), "--port", self.port, "--bind", "127.0.0.1", "--dir", self.directory,
+                   "--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", 0, "--save", "")
+        wait_for(self.answers, self.process, "redis-server")
+
+    def answers(self):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def xadd_per_second(self, connections, count, value_bytes=200):
+        out = run(self.benchmark, "-p", self.port, "-c", connections, "-n", count, "--csv",
+                  "XADD", "s", "*", "b", "x" * value_bytes)
+        heading, values = (line.replace('"', "").split(",") for line in out.strip().splitlines()[-2:])
+        # The command itself is a column and holds no comma.
+        return float(dict(zip(heading, values))["rps"])
+
+
+class Sealpost(Engine):
+    """`sealpost up` on a data directory of its own, with one client's certificate."""
+
+    def __init__(self, directory, program, settings=()):
+        super().__init__(directory)
+        self.program = program
+        self.settings = [f"{name}_listen=127.0.0.1:0" for name in LISTENERS] + list(settings)
+        self.data = self.directory / "data"
+        self.cert, self.key, self.ca = (self.directory / n for n in ("bench.pem", "bench.key", "ca.pem"))
+        self.start()
+        self.command("cert", "issue", "bench", "--domain", "example.com", "--out", self.directory)
+
+    def start(self):
+        """Starts it; returns the seconds until it was ready."""
+        ready_file = self.directory / "ready.json"
+        ready_file.unlink(missing_ok=True)
+        before = time.monotonic()
+        self.spawn(self.program, "up", "--data", self.data, "--ready-file", ready_file,
+                   *(word for s in self.settings for word in ("--set", s)))
+        wait_for(ready_file.exists, self.process, "sealpost up")
+        seconds = time.monotonic() - before
+        self.url = json.loads(ready_file.read_text())["ingest"]
+        return seconds
+
+    def command(self, *args):
+        return run(self.program, *args, "--data", self.data)
+
+    def pause_delivery(self):
+        self.command("queue", "pause", "delivery")
+
+    def resume_delivery(self):
+        self.command("queue", "resume", "delivery")
+
+    def undelivered(self):
+        stats = json.loads(self.command("queue", "stats", "--json"))
+        return sum(stats[state] for state in QUEUE_STATES)
+
+    def wait_until_delivered(self, seconds):
+        wait_for(lambda: self.undelivered() == 0, self.process, "delivery", seconds)
+
+    def open_idle(self, count):
+        """So many connections after their handshake; close them."""
+        context = ssl.create_default_context(cafile=self.ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(self.cert, self.key)
+        host, port = self.url.removeprefix("https://").rsplit(":", 1)
+        return [context.wrap_socket(socket.create_connection((host, int(port))), server_hostname=host)
+                for _ in range(count)]
+
+
+def load(program, server, **options):
+    """`sealpost bench ingest` on an engine; its JSON as a dict."""
+    words = [w for key, value in options.items() for w in (f"--{key.replace('_', '-')}", value)]
+    return json.loads(run(program, "bench", "ingest", "--url", server.url, "--cert", server.cert, "--key", server.key,
+                          "--ca", server.ca, "--server-pid", server.process.pid, "--json", *words))
