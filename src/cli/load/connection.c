@@ -240,7 +240,10 @@ static bool expect_host(SSL *ssl, const struct target *target)
 {
 	if (target->host_is_address)
 		return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), target->host) == 1;
-	return SSL_set1_host(ssl, target->host) == 1 && SSL_set_tlsext_host_name(ssl, target->host) == 1;
+	/* The macro SSL_set_tlsext_host_name casts const away where compilers can see it. */
+	void *name = (void *)(uintptr_t)target->host;
+	return SSL_set1_host(ssl, target->host) == 1 &&
+	       SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name) == 1;
 }
 
 static bool start_tls(struct connection *c)
