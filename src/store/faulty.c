@@ -16,7 +16,7 @@ static int fails(struct faulty_plan *plan, const char *slot, struct err *e)
 	unsigned from = atomic_load(&plan->fail_from);
 	if (call < from || call - from >= atomic_load(&plan->fail_count))
 		return 0;
-	return err_set(e, plan->kind, "injected failure in %s, call %u", slot, call);
+	return err_set(e, atomic_load(&plan->kind), "injected failure in %s, call %u", slot, call);
 }
 
 static void faulty_close(void *state)

@@ -14,7 +14,7 @@ struct faulty_plan {
 	void *inner_arg;
 	_Atomic unsigned fail_from,
 		fail_count;          /* calls fail_from … fail_from + fail_count - 1 fail; 0: none */
-	enum err_kind kind;          /* how: ERR_RETRY, ERR_FATAL */
+	_Atomic enum err_kind kind;  /* how: ERR_RETRY, ERR_FATAL */
 	_Atomic unsigned call_count; /* result: so far */
 };
 

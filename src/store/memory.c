@@ -222,7 +222,12 @@ static int memory_open(const struct store_driver_options *o, void **ret_state, s
 	struct memory *m = calloc(1, sizeof(*m));
 	if (!m)
 		return err_oom(e);
-	pthread_rwlock_init(&m->lock, NULL);
+	/* Readers that keep coming would otherwise keep the writer out. */
+	pthread_rwlockattr_t attr;
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&m->lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
 	*ret_state = m;
 	return 0;
 }

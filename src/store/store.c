@@ -14,8 +14,8 @@
 #include "store/rules.h"
 
 enum {
-	PROBE_INTERVAL_MS = 1000, /* how often a store in trouble tries to write */
-	AUDIT_PAGE_ROWS = 256,    /* rows that the audit check reads at once */
+	DEFAULT_PROBE_MS = 1000,
+	AUDIT_PAGE_ROWS = 256, /* rows that the audit check reads at once */
 	AUDIT_ROW_BYTES = sizeof(struct store_audit_row) + 5 * STORE_TEXT_BYTES + STORE_DETAIL_BYTES + 256,
 };
 
@@ -24,6 +24,7 @@ struct store {
 	void *state;
 	const struct clock *clock;
 	struct group *group;
+	unsigned probe_ms;
 	struct mono next_probe; /* writer thread only */
 
 	pthread_mutex_t lock; /* guards trouble */
@@ -65,7 +66,7 @@ static int noted(struct store *s, int result, const struct err *e)
 {
 	if (result < 0 && (e->kind == ERR_RETRY || e->kind == ERR_FATAL)) {
 		set_trouble(s, e->text);
-		s->next_probe = mono_add_ms(clock_mono(s->clock), PROBE_INTERVAL_MS);
+		s->next_probe = mono_add_ms(clock_mono(s->clock), s->probe_ms);
 	}
 	return result;
 }
@@ -230,6 +231,7 @@ int store_open(const struct store_options *o, struct store **ret, struct err *e)
 		return err_oom(e);
 	s->driver = o->driver;
 	s->clock = o->clock;
+	s->probe_ms = o->probe_ms ? o->probe_ms : DEFAULT_PROBE_MS;
 	pthread_mutex_init(&s->lock, NULL);
 	struct store_driver_options driver_options = {.location = o->location, .arg = o->driver_arg};
 	struct group_options group_options = {

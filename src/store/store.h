@@ -32,6 +32,7 @@ struct store_options {
 	void *driver_arg; /* the driver's own options (sqlite.h, faulty.h), kept by the caller; NULL: none */
 	const struct clock *clock;
 	unsigned write_limit, group_max; /* operations outstanding, operations in one commit */
+	unsigned probe_ms;               /* how often a store in trouble tries to write; 0: once a second */
 	void (*observe)(void *arg, unsigned ops, int64_t commit_ns);
 	void *observe_arg;
 };
