@@ -4,6 +4,7 @@
 #define TLS_OPENSSL_H
 
 #include <openssl/bio.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>

@@ -1,0 +1,109 @@
+/* confine.c - see confine.h.
+ *
+ * The filter allows by list and by argument: memory may never become executable, no file can be opened, no
+ * socket made, no process started or signalled. What is left of a signer that was taken over is a process
+ * that can answer on its one socket.
+ *
+ * Not PR_SET_PDEATHSIG: it fires when the thread that started us ends, not the process; the end of the socket
+ * is the reliable sign. */
+#include "ca/confine.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static int close_others(int keep_fd, struct err *e)
+{
+	if (keep_fd > STDERR_FILENO + 1 && close_range(STDERR_FILENO + 1, (unsigned)keep_fd - 1, 0) < 0)
+		return err_sys(e, ERR_FATAL, "close_range");
+	if (close_range((unsigned)keep_fd + 1, ~0u, 0) < 0)
+		return err_sys(e, ERR_FATAL, "close_range");
+	return 0;
+}
+
+/* What a terminal or a supervisor sends to the whole group: the owner drains first, then closes our socket.
+ */
+static int ignore_signals(struct err *e)
+{
+	static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2};
+	const struct sigaction ignore = {.sa_handler = SIG_IGN};
+	for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
+		if (sigaction(ignored[i], &ignore, NULL) < 0)
+			return err_sys(e, ERR_FATAL, "sigaction");
+	sigset_t none;
+	sigemptyset(&none);
+	return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? err_sys(e, ERR_FATAL, "sigprocmask") : 0;
+}
+
+int confine_process(const char *name, int keep_fd, struct err *e)
+{
+	const struct rlimit none = {0, 0};
+	if (close_others(keep_fd, e) < 0 || ignore_signals(e) < 0)
+		return -1;
+	if (prctl(PR_SET_NAME, name) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 ||
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_sys(e, ERR_FATAL, "prctl");
+	if (setrlimit(RLIMIT_CORE, &none) < 0)
+		return err_sys(e, ERR_FATAL, "setrlimit");
+	/* Needs a privilege; without it the filter alone denies sockets. */
+	(void)!unshare(CLONE_NEWNET);
+	return 0;
+}
+
+static const int allowed_calls[] = {
+	/* the socket */
+	SCMP_SYS(recvfrom), SCMP_SYS(sendto),
+	/* the CRL number, and the last words of a failed require() */
+	SCMP_SYS(pwrite64), SCMP_SYS(fdatasync), SCMP_SYS(write),
+	/* memory (sysinfo: glibc's qsort asks how much there is before it sorts a large CRL) */
+	SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(madvise), SCMP_SYS(mremap), SCMP_SYS(futex),
+	SCMP_SYS(sched_yield), SCMP_SYS(sysinfo),
+	/* randomness (OpenSSL asks for the pid to see a fork), and time where the vDSO has none */
+	SCMP_SYS(getrandom), SCMP_SYS(getpid), SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday),
+	/* signals that are ignored, and the end (sigaltstack: AddressSanitizer, before anything that does not
+	   return) */
+	SCMP_SYS(sigaltstack), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(restart_syscall),
+	SCMP_SYS(exit), SCMP_SYS(exit_group)};
+
+/* Calls that map memory: only when it does not become executable. */
+static const int mapping_calls[] = {SCMP_SYS(mmap), SCMP_SYS(mprotect)};
+enum { MAPPING_PROT_ARGUMENT = 2 };
+
+static int add_rules(scmp_filter_ctx filter)
+{
+	for (size_t i = 0; i < ARRAY_LEN(allowed_calls); i++) {
+		int rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_calls[i], 0);
+		if (rc < 0)
+			return rc;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(mapping_calls); i++) {
+		int rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, mapping_calls[i], 1,
+			SCMP_CMP(MAPPING_PROT_ARGUMENT, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+int confine_system_calls(struct err *e)
+{
+	/* What is mapped now, as far as it is in use, the key included; not what will be mapped, as that
+	 * would fail at the limit. */
+	(void)!mlockall(MCL_CURRENT | MCL_ONFAULT);
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	if (!filter)
+		return err_oom(e);
+	int rc = add_rules(filter);
+	if (rc == 0)
+		rc = seccomp_load(filter);
+	seccomp_release(filter);
+	if (rc == 0)
+		return 0;
+	errno = -rc;
+	return err_sys(e, ERR_FATAL, "system call filter (seccomp)");
+}

@@ -1,0 +1,25 @@
+/* key.h - private keys: making them, and keeping them in files.
+ *
+ * A key file is PKCS#8 in PEM, 0600; with a passphrase it is encrypted (PBES2, RFC 8018: scrypt,
+ * AES-256-CBC).
+ *
+ * Errors:   ERR_REJECT unknown key type, ERR_NOT_FOUND no such file, ERR_FATAL unreadable or wrong
+ * passphrase. Threads:  none of its own. Security: keys and passphrases are wiped by whoever holds them:
+ * EVP_PKEY_free, buf_wipe. */
+#ifndef CA_KEY_H
+#define CA_KEY_H
+
+#include "base/buf.h"
+#include "tls/openssl.h"
+
+/* One of the types of ca_generate_key. */
+MUST_CHECK int key_generate(struct str type, EVP_PKEY **ret, struct err *e);
+
+/* A passphrase from the first line of a file that only its owner may read. */
+MUST_CHECK int passphrase_read(const char *path, struct buf *ret, struct err *e);
+
+/* An empty passphrase: not encrypted. */
+MUST_CHECK int key_save(const char *path, EVP_PKEY *key, struct str passphrase, struct err *e);
+MUST_CHECK int key_load(const char *path, struct str passphrase, EVP_PKEY **ret, struct err *e);
+
+#endif
