@@ -19,7 +19,7 @@
 #include "proxy/proxy.h"
 #include "proxy/upstream.h"
 #include "queue/driver.h"
-#include "role/limits.h"
+#include "role/listener_limits.h"
 #include "role/version.h"
 #include "server/server.h"
 #include "store/driver.h"
@@ -121,6 +121,8 @@ static const char config_template[] =
 	"# ingest_listen: 0.0.0.0:8001     # let other machines in\n"
 	"# tls_names: broker.example.com   # and name this one in its certificate\n";
 
+static const char *const signer_argv[] = {"/proc/self/exe", "signer", NULL};
+
 static void ca_options_from(const struct paths *paths, const struct config *config, struct ca_options *ret)
 {
 	*ret = (struct ca_options){
@@ -129,6 +131,7 @@ static void ca_options_from(const struct paths *paths, const struct config *conf
 		.clock = &clock_system,
 		.backdate_ms = BACKDATE_MS,
 		.max_days = config->cert_days_max,
+		.signer_argv = signer_argv,
 	};
 }
 

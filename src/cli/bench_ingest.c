@@ -55,7 +55,7 @@ static void ask_durability(const struct load_options *o, char ret[DURABILITY_BYT
 
 static int exit_code_of(const struct run_result *r)
 {
-	const struct worker_result *w = &r->load;
+	const struct load_result *w = &r->load;
 	if (w->accepted_in_all)
 		return EXIT_DONE;
 	if (w->failures[FAIL_REFUSED] || w->statuses[UNAUTHORIZED] || w->statuses[FORBIDDEN])

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "proxy/internal.h"
-#include "role/limits.h"
+#include "role/listener_limits.h"
 #include "role/routes.h"
 
 enum {

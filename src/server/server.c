@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "base/auto.h"
-#include "role/limits.h"
+#include "role/listener_limits.h"
 #include "role/routes.h"
 #include "server/internal.h"
 

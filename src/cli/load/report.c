@@ -121,7 +121,7 @@ static const char *protocol_name(const struct load_options *o)
 	return o->http2 ? protocol_h2.name : protocol_h1.name;
 }
 
-static void put_counts(struct json_out *w, const struct worker_result *r)
+static void put_counts(struct json_out *w, const struct load_result *r)
 {
 	json_open_object(w, "statuses");
 	for (int status = 0; status < STATUS_LIMIT; status++) {
@@ -223,7 +223,7 @@ static void row_bad(struct term_table *t, const char *what, uint64_t count, cons
 	term_table_cell(t, "%s", remark);
 }
 
-static void rows_failures(struct term_table *t, const struct worker_result *r)
+static void rows_failures(struct term_table *t, const struct load_result *r)
 {
 	static const char *const meanings[FAILURES] = {
 #define FAILURE(id, name, meaning) [id] = meaning,

@@ -21,7 +21,7 @@ static volatile sig_atomic_t interrupted;
 struct run {
 	const struct load_options *options;
 	struct load load;
-	struct worker **workers;
+	struct load_worker **workers;
 	unsigned worker_count;
 	struct churn *churn;
 	struct process_usage server_before;
@@ -52,7 +52,7 @@ static int64_t own_cpu_ns(void)
 static bool all_done(const struct run *run)
 {
 	for (unsigned i = 0; i < run->worker_count; i++)
-		if (!worker_done(run->workers[i]))
+		if (!load_worker_done(run->workers[i]))
 			return false;
 	return true;
 }
@@ -63,8 +63,8 @@ static void show_progress(struct run *run, int64_t now)
 		return;
 	uint64_t accepted = 0, failed = 0;
 	for (unsigned i = 0; i < run->worker_count; i++) {
-		accepted += worker_accepted(run->workers[i]);
-		failed += worker_failed(run->workers[i]);
+		accepted += load_worker_accepted(run->workers[i]);
+		failed += load_worker_failed(run->workers[i]);
 	}
 	double rate = (double)(accepted - run->progress_accepted) * 1e9 / (double)(now - run->progress_at_ns);
 	const char *phase = now < run->load.measure_ns ? "warm-up"
@@ -121,11 +121,11 @@ static void raise_descriptor_limit(void)
 static int start_threads(struct run *run, struct err *e)
 {
 	const struct load_options *o = run->options;
-	run->workers = calloc(o->threads, sizeof(struct worker *));
+	run->workers = calloc(o->threads, sizeof(struct load_worker *));
 	if (!run->workers)
 		return err_oom(e);
 	for (; run->worker_count < o->threads; run->worker_count++)
-		if (worker_start(&run->load, run->worker_count, &run->workers[run->worker_count], e) < 0)
+		if (load_worker_start(&run->load, run->worker_count, &run->workers[run->worker_count], e) < 0)
 			return -1;
 	return o->churn > 0 ? churn_start(&run->load, &run->churn, e) : 0;
 }
@@ -143,13 +143,13 @@ static unsigned opened_count(const struct run *run)
 {
 	unsigned n = 0;
 	for (unsigned i = 0; i < run->worker_count; i++)
-		n += worker_result(run->workers[i])->opened;
+		n += load_worker_result(run->workers[i])->opened;
 	return n;
 }
 
 static int no_connection(const struct run *run, struct err *e)
 {
-	*e = worker_result(run->workers[0])->first_failure;
+	*e = load_worker_result(run->workers[0])->first_failure;
 	if (e->kind == ERR_NONE)
 		return err_set(e, ERR_RETRY, "%s did not answer the handshake", run->options->authority);
 	return err_context(e, "%s", run->options->authority);
@@ -196,13 +196,13 @@ static void join_threads(struct run *run)
 	}
 	atomic_store(&run->load.stop, true);
 	for (unsigned i = 0; i < run->worker_count; i++)
-		worker_join(run->workers[i]);
+		load_worker_join(run->workers[i]);
 	if (run->churn)
 		churn_join(run->churn);
 	term_progress_clear();
 }
 
-static void add_worker(struct worker_result *sum, const struct worker_result *w)
+static void add_worker(struct load_result *sum, const struct load_result *w)
 {
 	histogram_merge(&sum->latency, &w->latency);
 	sum->requests += w->requests;
@@ -225,7 +225,7 @@ static void add_worker(struct worker_result *sum, const struct worker_result *w)
 static void collect(const struct run *run, struct run_result *r)
 {
 	for (unsigned i = 0; i < run->worker_count; i++)
-		add_worker(&r->load, worker_result(run->workers[i]));
+		add_worker(&r->load, load_worker_result(run->workers[i]));
 	if (run->churn)
 		r->churn = *churn_result(run->churn);
 	/* A given number of messages is done at the last answer, not when the owner looks. */
@@ -238,7 +238,7 @@ static void collect(const struct run *run, struct run_result *r)
 static void clear(struct run *run)
 {
 	for (unsigned i = 0; i < run->worker_count; i++)
-		worker_free(run->workers[i]);
+		load_worker_free(run->workers[i]);
 	free(run->workers);
 	churn_free(run->churn);
 	SSL_CTX_free(run->load.tls);

@@ -7,7 +7,7 @@
 #include "cli/load/process.h"
 
 struct run_result {
-	struct worker_result load; /* of all workers */
+	struct load_result load; /* of all workers */
 	struct churn_result churn;
 	double seconds;              /* measured */
 	int64_t client_cpu_ns;       /* of this process, while measuring */

@@ -27,7 +27,7 @@ static const int64_t ms = 1000000;
 static const int64_t connect_ns = 15000 * ms, reopen_after_ns = 50 * ms, tail_ns = 5000 * ms,
 		     tick_ns = 100 * ms;
 
-struct worker {
+struct load_worker {
 	struct connector connector;
 	struct load *load;
 	unsigned index;
@@ -48,12 +48,12 @@ struct worker {
 	struct buf ledger;
 	_Atomic uint64_t live_accepted, live_failed;
 	_Atomic bool done;
-	struct worker_result result;
+	struct load_result result;
 };
 
-static struct worker *worker_of(const struct connection *c)
+static struct load_worker *worker_of(const struct connection *c)
 {
-	return container_of(c->connector, struct worker, connector);
+	return container_of(c->connector, struct load_worker, connector);
 }
 
 static void count(_Atomic uint64_t *counter, uint64_t n)
@@ -63,7 +63,7 @@ static void count(_Atomic uint64_t *counter, uint64_t n)
 	atomic_store_explicit(counter, v + n, memory_order_relaxed);
 }
 
-static void push_idle(struct worker *w, struct connection *c)
+static void push_idle(struct load_worker *w, struct connection *c)
 {
 	if (c->idle || !connection_has_room(c))
 		return;
@@ -73,7 +73,7 @@ static void push_idle(struct worker *w, struct connection *c)
 	w->idle_last = &c->next_idle;
 }
 
-static struct connection *pop_idle(struct worker *w)
+static struct connection *pop_idle(struct load_worker *w)
 {
 	struct connection *c = w->idle;
 	w->idle = c->next_idle;
@@ -84,14 +84,14 @@ static struct connection *pop_idle(struct worker *w)
 	return c;
 }
 
-static void push_shut(struct worker *w, struct connection *c)
+static void push_shut(struct load_worker *w, struct connection *c)
 {
 	c->next_shut = NULL;
 	*w->shut_last = c;
 	w->shut_last = &c->next_shut;
 }
 
-static struct connection *pop_shut(struct worker *w)
+static struct connection *pop_shut(struct load_worker *w)
 {
 	struct connection *c = w->shut;
 	w->shut = c->next_shut;
@@ -102,7 +102,7 @@ static struct connection *pop_shut(struct worker *w)
 
 static void on_opened(struct connection *c)
 {
-	struct worker *w = worker_of(c);
+	struct load_worker *w = worker_of(c);
 	c->opened_ns = load_now_ns();
 	w->opening--;
 	w->settled++;
@@ -111,7 +111,7 @@ static void on_opened(struct connection *c)
 
 static void on_closed(struct connection *c, enum failure why, unsigned unanswered, const struct err *e)
 {
-	struct worker *w = worker_of(c);
+	struct load_worker *w = worker_of(c);
 	if (!c->opened_ns) {
 		w->opening--;
 		w->settled++;
@@ -138,7 +138,7 @@ static unsigned accepted_in(struct str body)
 	return n > 0 && n <= LOAD_BATCH_MAX ? (unsigned)n : 0;
 }
 
-static unsigned accepted_by(const struct worker *w, const struct exchange *x)
+static unsigned accepted_by(const struct load_worker *w, const struct exchange *x)
 {
 	if (x->status == ACCEPTED)
 		return w->request.messages;
@@ -147,8 +147,8 @@ static unsigned accepted_by(const struct worker *w, const struct exchange *x)
 
 static void on_answered(struct connection *c, const struct exchange *x)
 {
-	struct worker *w = worker_of(c);
-	struct worker_result *r = &w->result;
+	struct load_worker *w = worker_of(c);
+	struct load_result *r = &w->result;
 	int64_t now = w->connector.now_ns;
 	unsigned accepted = accepted_by(w, x);
 	w->in_flight--;
@@ -171,30 +171,30 @@ static void on_answered(struct connection *c, const struct exchange *x)
 
 static const struct handlers handlers = {.opened = on_opened, .answered = on_answered, .closed = on_closed};
 
-static bool is_stopped(const struct worker *w)
+static bool is_stopped(const struct load_worker *w)
 {
 	return atomic_load_explicit(&w->load->stop, memory_order_relaxed);
 }
 
-static bool is_open_loop(const struct worker *w)
+static bool is_open_loop(const struct load_worker *w)
 {
 	return w->interval_ns > 0;
 }
 
-static bool has_budget(const struct worker *w)
+static bool has_budget(const struct load_worker *w)
 {
 	return w->load->end_ns != INT64_MAX || w->budget > 0;
 }
 
 /* When request number n of this worker is due; the workers take turns. */
-static int64_t due_ns(const struct worker *w, uint64_t n)
+static int64_t due_ns(const struct load_worker *w, uint64_t n)
 {
 	double turn = (double)w->index / w->load->options->threads;
 	return w->load->start_ns + (int64_t)(((double)n + turn) * w->interval_ns);
 }
 
 /* Whether a request is to be sent now, and the time it counts from. */
-static bool take_request(struct worker *w, int64_t *ret_start_ns)
+static bool take_request(struct load_worker *w, int64_t *ret_start_ns)
 {
 	int64_t now = load_now_ns(), start = now;
 	if (is_stopped(w) || !has_budget(w))
@@ -213,7 +213,7 @@ static bool take_request(struct worker *w, int64_t *ret_start_ns)
 	return true;
 }
 
-static void start_request(struct worker *w, struct connection *c, int64_t start_ns)
+static void start_request(struct load_worker *w, struct connection *c, int64_t start_ns)
 {
 	w->in_flight++;
 	connection_start(c, start_ns);
@@ -221,7 +221,7 @@ static void start_request(struct worker *w, struct connection *c, int64_t start_
 
 /* Hands due requests to idle connections. A closed loop fills each connection to its depth; an open loop
  * spreads. */
-static void feed(struct worker *w)
+static void feed(struct load_worker *w)
 {
 	int64_t start_ns;
 	while (w->loading && w->idle) {
@@ -243,7 +243,7 @@ static void feed(struct worker *w)
 }
 
 /* Before the load begins, each connection is tried once. */
-static void open_some(struct worker *w)
+static void open_some(struct load_worker *w)
 {
 	if (w->reopen_ns > load_now_ns())
 		return;
@@ -255,7 +255,7 @@ static void open_some(struct worker *w)
 }
 
 /* Nothing more will be sent. */
-static bool is_sent(const struct worker *w, int64_t now)
+static bool is_sent(const struct load_worker *w, int64_t now)
 {
 	if (is_stopped(w) || !has_budget(w))
 		return true;
@@ -268,7 +268,7 @@ static void sooner(int64_t *at_ns, int64_t candidate_ns)
 		*at_ns = candidate_ns;
 }
 
-static struct timespec time_until_next(const struct worker *w, int64_t until_ns)
+static struct timespec time_until_next(const struct load_worker *w, int64_t until_ns)
 {
 	int64_t now = load_now_ns(), at = now + tick_ns;
 	if (until_ns > now)
@@ -281,7 +281,7 @@ static struct timespec time_until_next(const struct worker *w, int64_t until_ns)
 	return (struct timespec){.tv_sec = left / (1000 * ms), .tv_nsec = left % (1000 * ms)};
 }
 
-static void write_ledger(struct worker *w)
+static void write_ledger(struct load_worker *w)
 {
 	if (w->load->ledger_fd < 0 ||
 		ledger_write(w->load->ledger_fd, &w->ledger, &w->result.first_failure) == 0)
@@ -290,7 +290,7 @@ static void write_ledger(struct worker *w)
 }
 
 /* One round of the loop: wait, handle what came in, send what is due. */
-static void turn(struct worker *w, int64_t until_ns)
+static void turn(struct load_worker *w, int64_t until_ns)
 {
 	struct epoll_event events[EVENTS];
 	open_some(w);
@@ -305,12 +305,12 @@ static void turn(struct worker *w, int64_t until_ns)
 }
 
 /* A server that lets nobody in is not stormed until the end of the run. */
-static bool is_shut_out(const struct worker *w)
+static bool is_shut_out(const struct load_worker *w)
 {
 	return !w->result.accepted_in_all && w->result.failures[FAIL_REFUSED] >= 2 * w->connection_count;
 }
 
-static bool is_over(const struct worker *w, int64_t now)
+static bool is_over(const struct load_worker *w, int64_t now)
 {
 	bool endless = w->load->end_ns == INT64_MAX;
 	bool stalled = now - w->progress_ns > w->load->options->timeout_ns && (w->in_flight || endless);
@@ -319,7 +319,7 @@ static bool is_over(const struct worker *w, int64_t now)
 	return is_sent(w, now) && !w->in_flight;
 }
 
-static void connect_all(struct worker *w)
+static void connect_all(struct load_worker *w)
 {
 	int64_t until = load_now_ns() + connect_ns;
 	while (w->settled < w->connection_count && !is_stopped(w) && load_now_ns() < until)
@@ -328,7 +328,7 @@ static void connect_all(struct worker *w)
 		w->result.opened += w->connections[i].state == CONNECTION_OPEN;
 }
 
-static void count_unsent(struct worker *w)
+static void count_unsent(struct load_worker *w)
 {
 	if (!is_open_loop(w) || w->load->end_ns == INT64_MAX || is_stopped(w))
 		return;
@@ -336,7 +336,7 @@ static void count_unsent(struct worker *w)
 		w->result.unsent++;
 }
 
-static void run_load(struct worker *w)
+static void run_load(struct load_worker *w)
 {
 	w->loading = true;
 	w->progress_ns = w->load->start_ns;
@@ -349,7 +349,7 @@ static void run_load(struct worker *w)
 
 static void *worker_thread(void *arg)
 {
-	struct worker *w = arg;
+	struct load_worker *w = arg;
 	/* Sends are due to the microsecond; the default lets the kernel be 50 µs late. */
 	prctl(PR_SET_TIMERSLACK, 1000UL);
 	connect_all(w);
@@ -359,7 +359,7 @@ static void *worker_thread(void *arg)
 	return NULL;
 }
 
-static int init_connections(struct worker *w, struct err *e)
+static int init_connections(struct load_worker *w, struct err *e)
 {
 	const struct load_options *o = w->load->options;
 	unsigned count = o->connections / o->threads + (w->index < o->connections % o->threads);
@@ -375,7 +375,7 @@ static int init_connections(struct worker *w, struct err *e)
 	return 0;
 }
 
-static int init_connector(struct worker *w, struct err *e)
+static int init_connector(struct load_worker *w, struct err *e)
 {
 	const struct load_options *o = w->load->options;
 	w->connector = (struct connector){
@@ -395,13 +395,13 @@ static int init_connector(struct worker *w, struct err *e)
 }
 
 /* This worker's part of `total`, which the workers share out among them. */
-static uint64_t share_of(const struct worker *w, uint64_t total)
+static uint64_t share_of(const struct load_worker *w, uint64_t total)
 {
 	unsigned threads = w->load->options->threads;
 	return total / threads + (w->index < total % threads);
 }
 
-static void init_share(struct worker *w)
+static void init_share(struct load_worker *w)
 {
 	const struct load_options *o = w->load->options;
 	unsigned batch = load_messages_per_request(o);
@@ -412,7 +412,7 @@ static void init_share(struct worker *w)
 	buf_init(&w->ledger, LEDGER_BYTES);
 }
 
-static int init(struct worker *w, struct err *e)
+static int init(struct load_worker *w, struct err *e)
 {
 	/* Apart by a prime, so that the blocks of numbers of two workers do not meet soon. */
 	static const uint32_t number_step = 15485863;
@@ -430,27 +430,27 @@ static int init(struct worker *w, struct err *e)
 	return 0;
 }
 
-int worker_start(struct load *load, unsigned index, struct worker **ret, struct err *e)
+int load_worker_start(struct load *load, unsigned index, struct load_worker **ret, struct err *e)
 {
-	struct worker *w = calloc(1, sizeof(*w));
+	struct load_worker *w = calloc(1, sizeof(*w));
 	if (!w)
 		return err_oom(e);
 	w->load = load;
 	w->index = index;
 	if (init(w, e) < 0) {
-		worker_free(w);
+		load_worker_free(w);
 		return -1;
 	}
 	*ret = w;
 	return 0;
 }
 
-void worker_join(struct worker *w)
+void load_worker_join(struct load_worker *w)
 {
 	pthread_join(w->thread, NULL);
 }
 
-void worker_free(struct worker *w)
+void load_worker_free(struct load_worker *w)
 {
 	if (!w)
 		return;
@@ -465,22 +465,22 @@ void worker_free(struct worker *w)
 	free(w);
 }
 
-const struct worker_result *worker_result(const struct worker *w)
+const struct load_result *load_worker_result(const struct load_worker *w)
 {
 	return &w->result;
 }
 
-uint64_t worker_accepted(const struct worker *w)
+uint64_t load_worker_accepted(const struct load_worker *w)
 {
 	return atomic_load_explicit(&w->live_accepted, memory_order_relaxed);
 }
 
-uint64_t worker_failed(const struct worker *w)
+uint64_t load_worker_failed(const struct load_worker *w)
 {
 	return atomic_load_explicit(&w->live_failed, memory_order_relaxed);
 }
 
-bool worker_done(const struct worker *w)
+bool load_worker_done(const struct load_worker *w)
 {
 	return atomic_load(&w->done);
 }

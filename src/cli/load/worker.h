@@ -1,13 +1,13 @@
 /* worker.h - one thread of the load generator: its connections, its share of the load, its counts.
  *
- * Life: worker_start → every connection is opened → the owner sets the times and opens
- * the gate → load until end_ns (or until its share of --messages is answered) → worker_join.
+ * Life: load_worker_start → every connection is opened → the owner sets the times and opens
+ * the gate → load until end_ns (or until its share of --messages is answered) → load_worker_join.
  *
  * Latency is counted for requests that were due at or after measure_ns and accepted. With a rate (open loop)
  * it starts when the request was due, sent or not, so a stall of the server shows in every request that it
  * delayed; without one (closed loop) it starts when the request is written.
  *
- * Threads: results may be read after worker_join; the live counters at any time. */
+ * Threads: results may be read after load_worker_join; the live counters at any time. */
 #ifndef CLI_LOAD_WORKER_H
 #define CLI_LOAD_WORKER_H
 
@@ -30,7 +30,7 @@ struct load {
 
 enum { STATUS_LIMIT = 1000 };
 
-struct worker_result {
+struct load_result {
 	struct histogram latency;
 	uint64_t requests, accepted,
 		rejected;         /* answered between measure_ns and end_ns; the latter two count messages */
@@ -44,18 +44,18 @@ struct worker_result {
 	struct err first_failure;
 };
 
-struct worker;
+struct load_worker;
 
 /* `index` of `load->options->threads`. */
-MUST_CHECK int worker_start(struct load *load, unsigned index, struct worker **ret, struct err *e);
-void worker_join(struct worker *w);
-void worker_free(struct worker *w);
+MUST_CHECK int load_worker_start(struct load *load, unsigned index, struct load_worker **ret, struct err *e);
+void load_worker_join(struct load_worker *w);
+void load_worker_free(struct load_worker *w);
 
-const struct worker_result *worker_result(const struct worker *w);
+const struct load_result *load_worker_result(const struct load_worker *w);
 
 /* Live: messages accepted so far, requests failed or refused so far, whether the thread is done. */
-uint64_t worker_accepted(const struct worker *w);
-uint64_t worker_failed(const struct worker *w);
-bool worker_done(const struct worker *w);
+uint64_t load_worker_accepted(const struct load_worker *w);
+uint64_t load_worker_failed(const struct load_worker *w);
+bool load_worker_done(const struct load_worker *w);
 
 #endif

@@ -1,6 +1,6 @@
-/* limits.h - a listener's bounds, from the configuration. */
-#ifndef ROLE_LIMITS_H
-#define ROLE_LIMITS_H
+/* listener_limits.h - a listener's bounds, from the configuration. */
+#ifndef ROLE_LISTENER_LIMITS_H
+#define ROLE_LISTENER_LIMITS_H
 
 #include "base/config.h"
 #include "http/server.h"

@@ -1,5 +1,5 @@
-/* limits.c - see limits.h. */
-#include "role/limits.h"
+/* listener_limits.c - see listener_limits.h. */
+#include "role/listener_limits.h"
 
 void limits_from_config(const struct config *c, struct http_limits *ret)
 {
