@@ -151,8 +151,8 @@ bool wall_parse(struct str s, struct wall *ret)
 			scale /= 10;
 		} while (take_digits(&s, 1, &digit));
 	}
-	int64_t offset_min = 0;
-	char sign = s.n ? s.p[0] : 0;
+	int offset_min = 0;
+	char sign = (char)(s.n ? s.p[0] : 0);
 	if (take_char(&s, "+-")) {
 		int oh, om;
 		if (!take_digits(&s, 2, &oh) || !take_char(&s, ":") || !take_digits(&s, 2, &om) || oh > 23 ||
@@ -165,6 +165,6 @@ bool wall_parse(struct str s, struct wall *ret)
 	if (s.n)
 		return false;
 	ret->ms = ((days_of(year, month, day) * 24 + hour) * 60 + minute - offset_min) * 60000 +
-		  second * 1000 + ms;
+		  (int64_t)second * 1000 + ms;
 	return true;
 }

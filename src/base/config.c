@@ -310,10 +310,16 @@ static int read_top(struct reader *r, struct err *e)
 	return rc;
 }
 
+/* Takes one event that says nothing new, and the next. */
+static int skip_event(struct reader *r, struct err *e)
+{
+	return next_event(r, e) < 0 ? -1 : next_event(r, e);
+}
+
 /* The one document; a file of comments has none. */
 static int read_stream(struct reader *r, struct err *e)
 {
-	if (next_event(r, e) < 0 /* the stream starts */ || next_event(r, e) < 0)
+	if (skip_event(r, e) < 0) /* the stream starts */
 		return -1;
 	if (r->event.type == YAML_STREAM_END_EVENT)
 		return 0;
@@ -325,7 +331,7 @@ static int read_stream(struct reader *r, struct err *e)
 	} else if (!is_null(r)) {
 		return refuse(r, "expected lines of the form 'option: value'", e);
 	}
-	if (next_event(r, e) < 0 /* the document ends */ || next_event(r, e) < 0)
+	if (skip_event(r, e) < 0) /* the document ends */
 		return -1;
 	if (r->event.type != YAML_STREAM_END_EVENT)
 		return refuse(r, "a second document starts here", e);
@@ -378,7 +384,7 @@ void config_env_name_print(const char *option_name, struct buf *out)
 {
 	buf_add_str(out, STR("SEALPOST_"));
 	for (const char *p = option_name; *p; p++)
-		buf_add_char(out, *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p);
+		buf_add_char(out, (char)(*p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p));
 }
 
 /* LOG_LEVEL to log_level; false when it cannot be the name of an option. */
@@ -390,7 +396,7 @@ static bool option_name_of(struct str env_name, char out[NAME_BYTES_MAX], struct
 		char c = env_name.p[i];
 		if (c >= 'a' && c <= 'z')
 			return false;
-		out[i] = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+		out[i] = (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
 	}
 	*ret = str_mem(out, env_name.n);
 	return true;

@@ -92,7 +92,7 @@ static void file_sets_values(void **state)
 	assert_null(c->log_file);
 	assert_string_equal(c->tls_names, "a.example, b.example");
 	assert_int_equal(c->retry_interval, 250);
-	assert_int_equal(c->disk_free_min, 1ll << 40);
+	assert_int_equal(c->disk_free_min, 1LL << 40);
 	assert_string_equal(c->ingest_listen, "[::1]:0");
 	assert_string_equal(c->server_listen, ":8000");
 	config_free(c);
@@ -126,7 +126,7 @@ static void domains(void **state)
 	assert_non_null(config_domain(c, STR("plain")));
 	d = config_domain(c, STR("Alpha_1"));
 	assert_non_null(d);
-	assert_int_equal(d->retention, 90ll * 86400000);
+	assert_int_equal(d->retention, 90LL * 86400000);
 	assert_int_equal(d->retry_interval, 60000);
 	assert_null(config_domain(c, STR("alpha_1")));
 	assert_null(config_domain(c, STR("Alpha")));

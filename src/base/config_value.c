@@ -16,7 +16,7 @@ struct unit {
 /* From small to large. */
 static const struct unit plain_units[] = {{"", 1}, {NULL, 0}};
 static const struct unit byte_units[] = {
-	{"", 1}, {"KiB", 1ll << 10}, {"MiB", 1ll << 20}, {"GiB", 1ll << 30}, {"TiB", 1ll << 40}, {NULL, 0}};
+	{"", 1}, {"KiB", 1LL << 10}, {"MiB", 1LL << 20}, {"GiB", 1LL << 30}, {"TiB", 1LL << 40}, {NULL, 0}};
 static const struct unit duration_units[] = {
 	{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
 
@@ -109,7 +109,7 @@ void config_text_shown(struct str text, char out[CONFIG_SHOWN_BYTES])
 	const size_t most = CONFIG_SHOWN_BYTES - sizeof("...");
 	size_t n = text.n < most ? text.n : most;
 	for (size_t i = 0; i < n; i++)
-		out[i] = text.p[i] < ' ' || text.p[i] > '~' ? '?' : text.p[i];
+		out[i] = (char)(text.p[i] < ' ' || text.p[i] > '~' ? '?' : text.p[i]);
 	snprintf(out + n, CONFIG_SHOWN_BYTES - n, "%s", n < text.n ? "..." : "");
 }
 
@@ -263,7 +263,7 @@ static void print_number(const struct type *type, int64_t value, struct buf *out
 
 static void print_choice(const struct config_option *o, int index, struct buf *out)
 {
-	struct str left = str_of(o->allowed), choice;
+	struct str left = str_of(o->allowed), choice = STR("");
 	while (next_choice(&left, &choice) && index--)
 		;
 	buf_add_str(out, choice);

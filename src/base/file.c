@@ -80,26 +80,34 @@ static size_t room_for(int fd)
 	return known ? (size_t)st.st_size + 1 : UNKNOWN_BYTES;
 }
 
+/* Tells a file that fills its ceiling exactly from a larger one. */
+static int must_end(int fd, const char *path, size_t ceiling_bytes, struct err *e)
+{
+	char more;
+	ssize_t n = read_retry(fd, &more, sizeof(more));
+	if (n < 0)
+		return file_err(e, "read", path);
+	return n ? err_set(e, ERR_REJECT, "'%s' is larger than %zu bytes", path, ceiling_bytes) : 0;
+}
+
 static int read_all(int fd, const char *path, size_t ceiling_bytes, struct buf *out, struct err *e)
 {
 	size_t step = room_for(fd), left = ceiling_bytes;
-	for (;;) {
+	while (left) {
 		size_t room = step < left ? step : left;
-		char past_ceiling;
-		char *at = room ? buf_reserve(out, room) : &past_ceiling;
+		char *at = buf_reserve(out, room);
 		if (!at && buf_check(out, e) < 0)
 			return err_context(e, "read '%s'", path);
-		ssize_t n = read_retry(fd, at, room ? room : sizeof(past_ceiling));
+		ssize_t n = read_retry(fd, at, room);
 		if (n < 0)
 			return file_err(e, "read", path);
 		if (n == 0)
 			return 0;
-		if (!room)
-			return err_set(e, ERR_REJECT, "'%s' is larger than %zu bytes", path, ceiling_bytes);
 		buf_commit(out, (size_t)n);
 		left -= (size_t)n;
 		step = out->room > out->n ? out->room - out->n : out->room;
 	}
+	return must_end(fd, path, ceiling_bytes, e);
 }
 
 int file_read(const char *path, size_t ceiling_bytes, struct buf *out, struct err *e)

@@ -326,6 +326,7 @@ int group_call(struct group *g, struct group_op *op, struct err *e)
 		pthread_cond_wait(&call.done, &call.lock);
 	pthread_mutex_unlock(&call.lock);
 	inbox_run(&call.reply);
+	op->reply = NULL; /* it was on this stack */
 	pthread_cond_destroy(&call.done);
 	pthread_mutex_destroy(&call.lock);
 	if (op->result < 0 && e)

@@ -254,7 +254,8 @@ static struct str stem_of(const char *path)
 	return s;
 }
 
-static int open_dated(const char *path, struct wall now, int *ret_fd, struct err *e)
+/* The descriptor of the day's file, -1 when it cannot be opened. */
+static int open_dated(const char *path, struct wall now, struct err *e)
 {
 	char date[RFC3339_BYTES];
 	wall_format(now, date);
@@ -264,10 +265,7 @@ static int open_dated(const char *path, struct wall now, int *ret_fd, struct err
 		return err_oom(e);
 	}
 	int fd = open(name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, FILE_MODE);
-	if (fd < 0)
-		return err_sys(e, ERR_FATAL, "open log file '%s'", name);
-	*ret_fd = fd;
-	return 0;
+	return fd < 0 ? err_sys(e, ERR_FATAL, "open log file '%s'", name) : fd;
 }
 
 /* The day in "STEM-DATE.log"; false for any other name. */
@@ -324,18 +322,18 @@ static int install(int fd, struct err *e)
 
 static int enter_day(const char *path, struct wall now, struct err *e)
 {
-	int fd;
-	return open_dated(path, now, &fd, e) < 0 ? -1 : install(fd, e);
+	int fd = open_dated(path, now, e);
+	return fd < 0 ? -1 : install(fd, e);
 }
 
-static void set_turn_over(struct wall t)
+static void turn_over_at(int64_t wall_ms)
 {
-	atomic_store_explicit(&turn_over_ms, t.ms, memory_order_relaxed);
+	atomic_store_explicit(&turn_over_ms, wall_ms, memory_order_relaxed);
 }
 
-static struct wall midnight_after(struct wall t)
+static int64_t midnight_after(struct wall t)
 {
-	return (struct wall){(t.ms / day_ms + 1) * day_ms};
+	return (t.ms / day_ms + 1) * day_ms;
 }
 
 static bool turn_over_due(struct wall now)
@@ -350,7 +348,7 @@ static void turn_over_if_due(struct wall now)
 	struct err entering = ERR_INIT, deleting = ERR_INIT;
 	if (turn_over_due(now)) {
 		int rc = enter_day(file_path, now, &entering);
-		set_turn_over(rc < 0 ? (struct wall){now.ms + RETRY_MS} : midnight_after(now));
+		turn_over_at(rc < 0 ? now.ms + RETRY_MS : midnight_after(now));
 		if (rc == 0)
 			delete_old(file_path, file_keep_days, now, &deleting);
 	}
@@ -399,7 +397,7 @@ static int take_file(const struct log_options *o, struct wall now, struct err *e
 	free(file_path);
 	file_path = TAKE(path);
 	file_keep_days = o->keep_days;
-	set_turn_over(midnight_after(now));
+	turn_over_at(midnight_after(now));
 	return 0;
 }
 

@@ -43,12 +43,11 @@ struct log_field {
 extern _Atomic int log_level_now; /* read by the macro only */
 
 #define log_enabled(level) (atomic_load_explicit(&log_level_now, memory_order_relaxed) >= (int)(level))
+/* The first element of the array keeps the list from being empty, which `, ##` needs; it is skipped. */
 #define log_event(level, event, ...)                                                                         \
 	do {                                                                                                 \
 		if (log_enabled(level))                                                                      \
-			log_write(level, event,                                                              \
-				(const struct log_field[]){                                                  \
-					__VA_ARGS__ __VA_OPT__(, )(struct log_field){0}});                   \
+			log_write(level, event, &(const struct log_field[]){{0}, ##__VA_ARGS__, {0}}[1]);    \
 	} while (0)
 
 void log_write(enum log_level level, const char *event, const struct log_field *fields);

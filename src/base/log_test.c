@@ -174,7 +174,7 @@ static void turns_over_at_midnight(void **state)
 	assert_string_equal(contents("stderr"), "");
 
 	/* Nothing for ten days, and a clock that is set back. */
-	clock_fake_advance_ms(&fake, 10ll * 86400000);
+	clock_fake_advance_ms(&fake, 10LL * 86400000);
 	log_event(LOG_INFO, "later");
 	assert_string_equal(contents("seal-2026-12-03.log"), "2026-12-03T00:00:00.000Z info  later\n");
 	assert_false(exists("seal-2026-11-22.log"));

@@ -5,7 +5,7 @@
 
 static char lower(char c)
 {
-	return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+	return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
 }
 
 bool str_eq_nocase(struct str a, struct str b)
@@ -114,7 +114,7 @@ bool hex_decode(struct str hex, void *ret_bytes, size_t n)
 			return false;
 	unsigned char *b = ret_bytes;
 	for (size_t i = 0; i < n; i++)
-		b[i] = (unsigned char)(hex_digit(hex.p[2 * i]) << 4 | hex_digit(hex.p[2 * i + 1]));
+		b[i] = (unsigned char)(hex_digit(hex.p[2 * i]) * 16 + hex_digit(hex.p[2 * i + 1]));
 	return true;
 }
 
