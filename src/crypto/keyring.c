@@ -6,8 +6,11 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/hmac.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
 #include <openssl/rand.h>
 #include <openssl/sha.h>
 #include <stdio.h>
@@ -39,12 +42,21 @@ struct sealing_key {
 };
 
 struct keyring {
-	uint8_t index_key[HPKE_KEY_BYTES];
+	EVP_MAC_CTX *index_mac; /* keyed; copied for every use, as any thread may come */
 	size_t count;
 	struct sealing_key keys[]; /* newest first */
 };
 
 AUTO_DEFINE(keyring_free, struct keyring *)
+AUTO_DEFINE(EVP_MAC_free, EVP_MAC *)
+AUTO_DEFINE(EVP_MAC_CTX_free, EVP_MAC_CTX *)
+
+/* Leaves nothing in OpenSSL's error queue: TLS on the same thread looks there. */
+static int openssl_failed(struct err *e, const char *what)
+{
+	ERR_clear_error();
+	return err_set(e, ERR_FATAL, "%s failed in OpenSSL", what);
+}
 
 /* --- one key file --- */
 
@@ -62,7 +74,7 @@ static void key_file_auto(struct key_file *f)
 static int sha256(const void *bytes, size_t n, uint8_t ret[SHA256_DIGEST_LENGTH], struct err *e)
 {
 	if (!SHA256(bytes, n, ret))
-		return err_set(e, ERR_FATAL, "SHA-256 is not available from OpenSSL");
+		return openssl_failed(e, "SHA-256");
 	return 0;
 }
 
@@ -214,7 +226,21 @@ static int load_sealing(const char *dir, const char *name, struct sealing_key *r
 	return 0;
 }
 
-static int load_index(const char *dir, uint8_t ret[HPKE_KEY_BYTES], struct err *e)
+static int index_mac_new(const uint8_t key[HPKE_KEY_BYTES], EVP_MAC_CTX **ret, struct err *e)
+{
+	const OSSL_PARAM sha256_param[] = {
+		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA256"}, 0),
+		OSSL_PARAM_construct_end(),
+	};
+	AUTO(EVP_MAC_free_auto) EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	AUTO(EVP_MAC_CTX_free_auto) EVP_MAC_CTX *ctx = mac ? EVP_MAC_CTX_new(mac) : NULL;
+	if (!ctx || !EVP_MAC_init(ctx, key, HPKE_KEY_BYTES, sha256_param))
+		return openssl_failed(e, "HMAC-SHA-256");
+	*ret = TAKE(ctx);
+	return 0;
+}
+
+static int load_index(const char *dir, EVP_MAC_CTX **ret, struct err *e)
 {
 	AUTO(free_auto) char *path = path_join(dir, index_name);
 	AUTO(key_file_auto) struct key_file f;
@@ -222,8 +248,7 @@ static int load_index(const char *dir, uint8_t ret[HPKE_KEY_BYTES], struct err *
 		return err_oom(e);
 	if (key_file_read(path, index_magic, &f, e) < 0)
 		return -1;
-	memcpy(ret, f.key, sizeof(f.key));
-	return 0;
+	return index_mac_new(f.key, ret, e);
 }
 
 int keyring_load(const char *dir, struct keyring **ret, struct err *e)
@@ -241,7 +266,7 @@ int keyring_load(const char *dir, struct keyring **ret, struct err *e)
 	for (size_t i = 0; i < k->count; i++)
 		if (load_sealing(dir, names.entries[i]->d_name, &k->keys[i], e) < 0)
 			return -1;
-	if (load_index(dir, k->index_key, e) < 0)
+	if (load_index(dir, &k->index_mac, e) < 0)
 		return -1;
 	qsort(k->keys, k->count, sizeof(k->keys[0]), compare_newest_first);
 	*ret = TAKE(k);
@@ -252,6 +277,7 @@ void keyring_free(struct keyring *k)
 {
 	if (!k)
 		return;
+	EVP_MAC_CTX_free(k->index_mac); /* wipes the key */
 	OPENSSL_cleanse(k, sizeof(*k) + k->count * sizeof(k->keys[0]));
 	free(k);
 }
@@ -275,7 +301,7 @@ static int add_index(const char *path, struct wall made_at, struct err *e)
 {
 	AUTO(key_file_auto) struct key_file f = {.made_at = made_at};
 	if (RAND_priv_bytes(f.key, sizeof(f.key)) != 1)
-		return err_set(e, ERR_FATAL, "no random bytes from OpenSSL");
+		return openssl_failed(e, "the random generator");
 	return key_file_write(path, index_magic, &f, e);
 }
 
@@ -335,9 +361,10 @@ const uint8_t *keyring_private(const struct keyring *k, const uint8_t key_id[ENV
 int keyring_blind_index(
 	const struct keyring *k, struct str e164, uint8_t ret[BLIND_INDEX_BYTES], struct err *e)
 {
-	unsigned n;
-	if (!HMAC(EVP_sha256(), k->index_key, sizeof(k->index_key), (const unsigned char *)e164.p, e164.n,
-		    ret, &n))
-		return err_set(e, ERR_FATAL, "HMAC-SHA-256 is not available from OpenSSL");
+	AUTO(EVP_MAC_CTX_free_auto) EVP_MAC_CTX *mac = EVP_MAC_CTX_dup(k->index_mac);
+	size_t n;
+	if (!mac || !EVP_MAC_update(mac, (const unsigned char *)e164.p, e164.n) ||
+		!EVP_MAC_final(mac, ret, &n, BLIND_INDEX_BYTES))
+		return openssl_failed(e, "HMAC-SHA-256");
 	return 0;
 }

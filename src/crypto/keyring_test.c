@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <dirent.h>
+#include <openssl/hmac.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -191,6 +191,28 @@ static void test_blind_index(void **state)
 	keyring_free(k);
 }
 
+/* Against OpenSSL's one-shot HMAC, under the key as it stands in the file (doc/protocol.md: from byte 16). */
+static void test_blind_index_is_hmac_sha256(void **state)
+{
+	struct fixture *f = *state;
+	struct err e = ERR_INIT;
+	uint8_t index[BLIND_INDEX_BYTES], expected[BLIND_INDEX_BYTES];
+	unsigned n;
+	init(f);
+	AUTO(keyring_free_auto) struct keyring *k = load(f);
+	AUTO(free_auto) char *path = index_path(f);
+	AUTO(buf_wipe_auto) struct buf file;
+	buf_init(&file, 4096);
+	assert_int_equal(file_read(path, 4096, &file, &e), 0);
+	assert_int_equal(file.n, 56);
+	assert_non_null(HMAC(
+		EVP_sha256(), file.p + 16, 32, (const unsigned char *)"+4915112345678", 14, expected, &n));
+	for (int twice = 0; twice < 2; twice++) {
+		assert_int_equal(keyring_blind_index(k, STR("+4915112345678"), index, &e), 0);
+		assert_memory_equal(index, expected, sizeof(index));
+	}
+}
+
 static void test_missing(void **state)
 {
 	struct fixture *f = *state;
@@ -320,6 +342,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_private_key_belongs_to_public, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_rotation, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_blind_index, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_blind_index_is_hmac_sha256, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_missing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_open_to_others_is_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_damage_is_refused, set_up, tear_down),
