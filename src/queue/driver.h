@@ -1,13 +1,19 @@
 /* driver.h - what a queue engine supplies. Contract of every function, for those who write one.
  *
- * All functions run on the queue's committer thread, one at a time; a driver needs no locks. `begin` … `commit`
- * brackets a group of operations: put, settle, redrive, purge, pause take effect, durably and together, at
- * commit; after `abort` it is as if none had been called, in memory too. lease, renew, find, list, stats may be
- * called inside or outside a group and change nothing on disk that a crash would have to undo.
+ * All functions run on the queue's committer thread, one at a time; a driver needs no locks (open and close run
+ * before and after that thread). `begin` … `commit` brackets a group of operations: their effects come, durably and
+ * together, with commit; after `abort` it is as if none had been called, in memory too. put, lease, settle, renew,
+ * redrive, purge and pause are called inside a group only; find, list and stats inside or outside.
  *
- * Errors: <0 with ERR_RETRY when the engine cannot now (disk full, away), ERR_FATAL when it is broken,
- *         ERR_NOT_FOUND/ERR_REJECT/ERR_CONFLICT for the single operation.
- * The conformance suite (test in queue_conformance.c) runs over every driver. */
+ * A lease is a change too: it is committed before the messages are handed out, so that a message which kills its
+ * worker's process has been counted. A lease that no one ended when the process died counts as one attempt at the
+ * next open, and the messages are due at once; close ends all leases without counting.
+ *
+ * Pauses are kept by the driver and obeyed by queue.c.
+ *
+ * Errors: <0 with ERR_RETRY when the engine cannot now (disk full, away), ERR_FATAL when it is broken: the group
+ *         is aborted. ERR_NOT_FOUND, ERR_REJECT, ERR_CONFLICT concern the single operation, which changed nothing.
+ * The conformance suite (queue_conformance_test.c) runs over every driver. */
 #ifndef QUEUE_DRIVER_H
 #define QUEUE_DRIVER_H
 
@@ -17,7 +23,12 @@ struct queue_driver_options {
 	const char *location;
 	const struct clock *clock;
 	int64_t idempotency_ms;
+	void *arg; /* queue_options.driver_arg */
 };
+
+/* list, redrive, purge: a part is done, and op.progress says how far; call again with the same operation, in this
+ * group or a later one. So that no group waits for a long scan. */
+enum { QUEUE_UNFINISHED = 1 };
 
 struct queue_driver {
 	const char *name; /* as the configuration names it */
@@ -29,6 +40,7 @@ struct queue_driver {
 	const char *(*durability)(void *state);
 	uint64_t (*floor_key)(void *state);
 
+	/* begin may tidy up first, outside the transaction. */
 	MUST_CHECK int (*begin)(void *state, struct err *e);
 	MUST_CHECK int (*commit)(void *state, struct err *e);
 	void (*abort)(void *state);
@@ -45,10 +57,13 @@ struct queue_driver {
 	MUST_CHECK int (*purge)(void *state, struct queue_purge *purge, struct err *e);
 	MUST_CHECK int (*pause)(void *state, struct queue_pause *pause, struct err *e);
 
-	/* Outside a group: expires leases, forgets old idempotency keys, reconnects. Sets *ret_next to the next
-	 * moment at which it or a due message wants attention ({INT64_MAX}: none), and returns whether messages
-	 * became due (parked leases are then tried again). */
+	/* Outside a group: ends leases that have run out (each counts as an attempt), forgets old idempotency keys,
+	 * reconnects. Sets *ret_next to the next moment at which it or a message that falls due wants attention
+	 * ({INT64_MAX}: none). Returns whether messages are due now. */
 	bool (*tick)(void *state, struct mono now, struct mono *ret_next);
+
+	/* Outside a group, after a failed commit: a small durable write, to find out whether the engine works again. */
+	MUST_CHECK int (*probe)(void *state, struct err *e);
 };
 
 extern const struct queue_driver queue_driver_memory;

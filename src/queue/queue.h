@@ -36,6 +36,7 @@ struct queue_options {
 	int64_t idempotency_ms;      /* how long a key is remembered, at least */
 	void (*observe)(void *arg, unsigned ops, int64_t commit_ns);
 	void *observe_arg;
+	void *driver_arg;            /* the driver's own; NULL for most */
 };
 
 MUST_CHECK int queue_open(const struct queue_options *o, struct queue **ret, struct err *e);
@@ -185,7 +186,8 @@ struct queue_list {
 	unsigned max;
 	struct arena *arena;
 	struct queue_entry *entries;
-	unsigned count;
+	unsigned count;          /* less than max: there are no more */
+	uint64_t progress;       /* the driver's */
 };
 
 struct queue_stats {
@@ -193,6 +195,7 @@ struct queue_stats {
 	uint64_t queued, processing, failed; /* `queued` includes those waiting for a retry */
 	uint64_t retrying;                   /* queued with at least one attempt */
 	int64_t oldest_age_ms;               /* since acceptance, of the oldest not failed; 0 when empty */
+	struct wall oldest_accepted_at;      /* the same as a moment; .ms == 0 when empty */
 	int64_t oldest_due_ms;               /* how long the most overdue one has been due */
 	bool accept_paused, delivery_paused;
 	char accept_reason[128], delivery_reason[128];
@@ -207,6 +210,7 @@ struct queue_redrive {
 	unsigned max;
 	bool dry_run;
 	uint64_t matched;   /* result; with dry_run nothing changed */
+	uint64_t progress;  /* the driver's */
 };
 struct queue_purge {
 	struct group_op op;
@@ -216,6 +220,7 @@ struct queue_purge {
 	unsigned max;
 	bool dry_run;
 	uint64_t matched;
+	uint64_t progress;
 };
 
 /* pause: accepting (put fails with ERR_RETRY and the reason) and delivering (lease hands out nothing) are
