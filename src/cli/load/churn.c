@@ -123,7 +123,7 @@ static int init_connector(struct churn *churn, struct err *e)
 	churn->connector = (struct connector){
 		.tls = churn->load->tls,
 		.target = &churn->load->target,
-		.protocol = &protocol_h1,
+		.protocol = &load_protocol_h1,
 		.handlers = &handlers,
 		.request = &churn->request,
 		.depth = 1,

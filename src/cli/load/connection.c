@@ -209,7 +209,7 @@ static bool protocol_agreed(const struct connection *c)
 	unsigned n;
 	SSL_get0_alpn_selected(c->ssl, &chosen, &n);
 	struct str asked = str_mem(c->connector->protocol->alpn.p + 1, c->connector->protocol->alpn.n - 1);
-	return str_eq(str_mem(chosen, n), asked) || (!n && c->connector->protocol == &protocol_h1);
+	return str_eq(str_mem(chosen, n), asked) || (!n && c->connector->protocol == &load_protocol_h1);
 }
 
 static void handshake(struct connection *c)

@@ -63,7 +63,7 @@ struct protocol {
 	void (*close)(struct connection *c);
 };
 
-extern const struct protocol protocol_h1, protocol_h2;
+extern const struct protocol load_protocol_h1, load_protocol_h2;
 
 /* Where to connect: one address of the host, and the name its certificate must bear. */
 struct target {

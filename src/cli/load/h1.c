@@ -291,7 +291,7 @@ static void close_h1(struct connection *c)
 	buf_clear(&c->h1.carry);
 }
 
-const struct protocol protocol_h1 = {
+const struct protocol load_protocol_h1 = {
 	.name = "HTTP/1.1",
 	.alpn = {"\x08http/1.1", 9},
 	.open = open_h1,

@@ -141,7 +141,7 @@ static void close_h2(struct connection *c)
 	c->h2 = NULL;
 }
 
-const struct protocol protocol_h2 = {
+const struct protocol load_protocol_h2 = {
 	.name = "HTTP/2",
 	.alpn = {"\x02h2", 3},
 	.open = open_h2,

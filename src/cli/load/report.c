@@ -118,7 +118,7 @@ static void gather(struct figures *f, const struct load_options *o, const struct
 
 static const char *protocol_name(const struct load_options *o)
 {
-	return o->http2 ? protocol_h2.name : protocol_h1.name;
+	return o->http2 ? load_protocol_h2.name : load_protocol_h1.name;
 }
 
 static void put_counts(struct json_out *w, const struct load_result *r)

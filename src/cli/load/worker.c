@@ -381,7 +381,7 @@ static int init_connector(struct load_worker *w, struct err *e)
 	w->connector = (struct connector){
 		.tls = w->load->tls,
 		.target = &w->load->target,
-		.protocol = o->http2 ? &protocol_h2 : &protocol_h1,
+		.protocol = o->http2 ? &load_protocol_h2 : &load_protocol_h1,
 		.handlers = &handlers,
 		.request = &w->request,
 		.depth = o->depth,
