@@ -38,6 +38,7 @@ struct proxy {
 	struct registry *registry;
 	struct tls_server *tls;
 	struct http_server *http;
+	struct http_route *routes;
 	struct uuid_source ids;
 
 	struct proxy_shard *shards;

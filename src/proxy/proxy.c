@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/auto.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "proxy/internal.h"
@@ -143,10 +142,8 @@ static int listen_for_clients(struct proxy *p, const struct proxy_options *o, st
 	};
 	if (tls_server_new(&tls, &p->tls, e) < 0)
 		return err_context(e, "ingest listener");
-	AUTO(free_auto)
-	struct http_route *routes =
-		routes_join((const struct http_route *const[]){proxy_routes, health_routes, NULL}, 0);
-	if (!routes)
+	p->routes = routes_join((const struct http_route *const[]){proxy_routes, health_routes, NULL}, 0);
+	if (!p->routes)
 		return err_oom(e);
 	struct http_listen listen = {.address = o->config->ingest_listen, .fd = -1, .tls = p->tls};
 	struct http_server_options http = {
@@ -157,7 +154,7 @@ static int listen_for_clients(struct proxy *p, const struct proxy_options *o, st
 		.loop_count = o->loop_count,
 		.handshake_loops = o->handshake_loops,
 		.handshake_loop_count = o->handshake_loop_count,
-		.routes = routes,
+		.routes = p->routes,
 		.context = p,
 		.registry = o->registry,
 		.clock = o->clock,
@@ -254,6 +251,7 @@ void proxy_free(struct proxy *p)
 	if (!p)
 		return;
 	http_server_free(p->http);
+	free(p->routes);
 	tls_server_free(p->tls);
 	for (unsigned i = 0; i < p->shard_count; i++) {
 		sealer_free(p->shards[i].sealer);

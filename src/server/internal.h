@@ -32,6 +32,7 @@ struct server {
 
 	struct tls_server *tls;
 	struct http_server *tls_http, *admin_http;
+	struct http_route *tls_routes, *admin_routes;
 };
 
 static inline struct server *server_of(const struct http_request *r)

@@ -134,13 +134,16 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	return 0;
 }
 
-/* Starts one listener with the given tables. */
+static const struct http_route *const tables[] = {admin_cert_routes, admin_message_routes, admin_queue_routes,
+	admin_misc_routes, ca_routes, internal_routes, health_routes, NULL};
+
+/* Starts one listener. Its table, kept in *routes, lives as long as the server. */
 static int start_listener(struct server *s, const struct server_listen_options *o, const char *name,
-	const struct http_listen *listen, const struct http_route *const *tables, unsigned roles,
+	const struct http_listen *listen, unsigned roles, struct http_route **routes,
 	struct http_server **ret, struct err *e)
 {
-	AUTO(free_auto) struct http_route *routes = routes_join(tables, roles);
-	if (!routes)
+	*routes = routes_join(tables, roles);
+	if (!*routes)
 		return err_oom(e);
 	struct http_server_options http = {
 		.name = name,
@@ -148,7 +151,7 @@ static int start_listener(struct server *s, const struct server_listen_options *
 		.listen_count = 1,
 		.loops = o->loops,
 		.loop_count = o->loop_count,
-		.routes = routes,
+		.routes = *routes,
 		.context = s,
 		.registry = listen->tls ? s->registry : NULL,
 		.clock = s->clock,
@@ -156,9 +159,6 @@ static int start_listener(struct server *s, const struct server_listen_options *
 	limits_from_config(o->config, &http.limits);
 	return http_server_start(&http, ret, e);
 }
-
-static const struct http_route *const all_tables[] = {admin_cert_routes, admin_message_routes,
-	admin_queue_routes, admin_misc_routes, ca_routes, internal_routes, health_routes, NULL};
 
 static int listen_tls(struct server *s, const struct server_listen_options *o, struct err *e)
 {
@@ -177,7 +177,7 @@ static int listen_tls(struct server *s, const struct server_listen_options *o, s
 	if (tls_server_new(&tls, &s->tls, e) < 0)
 		return err_context(e, "main server's listener");
 	struct http_listen listen = {.address = o->config->server_listen, .fd = -1, .tls = s->tls};
-	return start_listener(s, o, "server", &listen, all_tables, 0, &s->tls_http, e);
+	return start_listener(s, o, "server", &listen, 0, &s->tls_routes, &s->tls_http, e);
 }
 
 static int listen_admin(struct server *s, const struct server_listen_options *o, struct err *e)
@@ -188,7 +188,8 @@ static int listen_admin(struct server *s, const struct server_listen_options *o,
 		return err_oom(e);
 	}
 	struct http_listen listen = {.address = address, .fd = -1};
-	return start_listener(s, o, "admin", &listen, all_tables, ROLE_BIT(ROLE_NONE), &s->admin_http, e);
+	return start_listener(
+		s, o, "admin", &listen, ROLE_BIT(ROLE_NONE), &s->admin_routes, &s->admin_http, e);
 }
 
 int server_listen(struct server *s, const struct server_listen_options *o, struct err *e)
@@ -235,6 +236,8 @@ void server_close(struct server *s)
 		return;
 	http_server_free(s->tls_http);
 	http_server_free(s->admin_http);
+	free(s->tls_routes);
+	free(s->admin_routes);
 	work_pool_stop(s->pool);
 	tls_server_free(s->tls);
 	clients_free(s->clients);
