@@ -7,38 +7,32 @@
 
 #include <cmocka.h>
 #include <openssl/hmac.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/auto.h"
 #include "base/file.h"
+#include "base/scratch_test.h"
 
 AUTO_DEFINE(keyring_free, struct keyring *)
 
 struct fixture {
-	char top[64];
-	char dir[80]; /* does not exist yet */
+	const char *dir; /* does not exist yet */
 	struct clock_fake clock;
 };
 
 static int set_up(void **state)
 {
 	static struct fixture fixture;
-	fixture = (struct fixture){.top = "/tmp/sealpost-keyring-XXXXXX"};
-	assert_non_null(mkdtemp(fixture.top));
-	snprintf(fixture.dir, sizeof(fixture.dir), "%s/keys", fixture.top);
+	fixture = (struct fixture){.dir = "keys"};
 	clock_fake_init(&fixture.clock, (struct wall){1790000000000});
 	*state = &fixture;
-	return 0;
+	return scratch_enter(state);
 }
 
 static int tear_down(void **state)
 {
-	struct fixture *f = *state;
-	AUTO(free_auto) char *command = NULL;
-	assert_true(asprintf(&command, "rm -r '%s'", f->top) > 0);
-	return system(command);
+	return scratch_leave(state);
 }
 
 static void init(struct fixture *f)
@@ -181,9 +175,7 @@ static void test_blind_index(void **state)
 	assert_memory_not_equal(a, b, sizeof(a));
 	keyring_free(k);
 
-	AUTO(free_auto) char *command = NULL;
-	assert_true(asprintf(&command, "rm -r '%s'", f->dir) > 0);
-	assert_int_equal(system(command), 0);
+	assert_int_equal(nftw(f->dir, scratch_remove, 8, FTW_DEPTH | FTW_PHYS), 0);
 	init(f);
 	k = load(f);
 	assert_int_equal(keyring_blind_index(k, STR("+4915112345678"), b, &e), 0);

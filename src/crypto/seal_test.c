@@ -6,10 +6,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <stdlib.h>
 
 #include "base/auto.h"
-#include "base/file.h"
+#include "base/scratch_test.h"
 
 AUTO_DEFINE(sealer_free, struct sealer *)
 AUTO_DEFINE(opener_free, struct opener *)
@@ -23,7 +22,7 @@ static const struct message message = {
 
 /* A key directory, a clock, and both sides. */
 struct fixture {
-	char dir[64];
+	const char *dir;
 	struct clock_fake clock;
 	struct keyring *keyring;
 	struct sealer *sealer;
@@ -43,8 +42,8 @@ static int set_up(void **state)
 	static struct fixture fixture;
 	struct fixture *f = &fixture;
 	struct err e = ERR_INIT;
-	*f = (struct fixture){.dir = "/tmp/sealpost-seal-XXXXXX"};
-	assert_non_null(mkdtemp(f->dir));
+	*f = (struct fixture){.dir = "keys"};
+	assert_int_equal(scratch_enter(state), 0);
 	clock_fake_init(&f->clock, (struct wall){1790000000000});
 	uuid_source_init(&f->ids, &f->clock.clock, 0);
 	assert_int_equal(keyring_init(f->dir, &f->clock.clock, &e), 0);
@@ -62,9 +61,7 @@ static int tear_down(void **state)
 	opener_free(f->opener);
 	sealer_free(f->sealer);
 	keyring_free(f->keyring);
-	AUTO(free_auto) char *command = NULL;
-	assert_true(asprintf(&command, "rm -r '%s'", f->dir) > 0);
-	return system(command);
+	return scratch_leave(state);
 }
 
 /* A sealed message with storage of its own. */
