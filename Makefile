@@ -12,7 +12,7 @@ DESTDIR  ?=
 ONCE     ?=
 FUZZ_SECONDS ?= 60
 
-RELEASE = -Dbuildtype=release -Ddebug=true -Dhardened=true -Db_pie=true
+RELEASE = -Dbuildtype=debugoptimized -Dhardened=true -Db_pie=true
 export PYTHON MESON NINJA ONCE
 
 .PHONY: help run build test check bench fuzz torture install deps clean
