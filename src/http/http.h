@@ -53,7 +53,8 @@ struct str http_query(struct http_request *r, struct str name);
 
 /* --- answering --- */
 
-/* Adds a header to the answer; before http_reply. Name and value are copied; bad characters are a bug of ours. */
+/* Adds a header to the answer; before http_reply. Name and value are copied; bad characters in the name are a bug of
+ * ours. A value that no header can hold (control characters) is left out: values may come from the network. */
 void http_set_header(struct http_request *r, const char *name, struct str value);
 
 /* Sends the answer. content_type (a literal, or in the request's arena) NULL: no body. The status is one of

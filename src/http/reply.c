@@ -58,7 +58,9 @@ void http_set_header(struct http_request *http, const char *name, struct str val
 {
 	struct request *r = request_of(http);
 	struct answer *a = &r->answer;
-	require(a->header_count < ANSWER_HEADERS && is_name(str_of(name)) && is_value(value));
+	require(a->header_count < ANSWER_HEADERS && is_name(str_of(name)));
+	if (!is_value(value))
+		return;
 	struct http_header header = {arena_copy(&r->arena, str_of(name)), arena_copy(&r->arena, value)};
 	if (header.name.p && header.value.p)
 		a->headers[a->header_count++] = header;

@@ -324,6 +324,8 @@ static const struct exchange exchanges[] = {
 		{"HTTP/1.1 400 Bad Request\r\n"}, "304"},
 	{STR("GET /same HTTP/1.1\r\n" HOST "\r\nGET\n/same HTTP/1.1\r\n" HOST "\r\n"),
 		{"HTTP/1.1 304 Not Modified\r\n", "HTTP/1.1 400 Bad Request\r\n"}},
+	{STR("GET /names/a%0d%0aX:%20b HTTP/1.1\r\n" HOST CLOSE "\r\n"), {"HTTP/1.1 201 Created\r\n"},
+		"X: b"},
 	{STR("GET /names/%00 HTTP/1.1\r\n" HOST CLOSE "\r\n"), {"HTTP/1.1 400 Bad Request\r\n"}},
 };
 
