@@ -167,6 +167,15 @@ static int write_json(const struct load_options *o, const struct run_result *r, 
 	return 0;
 }
 
+/* RFC 4180: in quotes, and a quote twice. */
+static void put_csv_text(FILE *f, const char *text)
+{
+	fputc('"', f);
+	for (; *text; text++)
+		fputs(*text == '"' ? "\"\"" : (char[]){*text, 0}, f);
+	fputc('"', f);
+}
+
 static void write_csv(
 	const struct load_options *o, const struct run_result *r, const char *durability, FILE *f)
 {
@@ -177,7 +186,8 @@ static void write_csv(
 		fprintf(f, ",%s", figures.items[i].name);
 	for (unsigned i = 0; i < FAILURES; i++)
 		fprintf(f, ",failed_%s", failure_name(i));
-	fprintf(f, "\n%s,%s,%s", protocol_name(o), o->rate > 0 ? "open" : "closed", durability);
+	fprintf(f, "\n%s,%s,", protocol_name(o), o->rate > 0 ? "open" : "closed");
+	put_csv_text(f, durability);
 	for (unsigned i = 0; i < figures.count; i++)
 		fprintf(f, ",%.*f", figures.items[i].whole ? 0 : 3, figures.items[i].value);
 	for (unsigned i = 0; i < FAILURES; i++)
@@ -194,7 +204,9 @@ static void print_setup(
 		fprintf(f, " with %u requests in flight each", o->depth);
 	if (o->batch)
 		fprintf(f, ", batches of %u", o->batch);
-	fprintf(f, ", texts of %u bytes, durability %s\n", o->body_bytes, durability);
+	fprintf(f, ", texts of %u bytes\ndurability: ", o->body_bytes);
+	term_put_untrusted(f, str_of(durability));
+	fputc('\n', f);
 	if (o->rate > 0)
 		fprintf(f, "open loop, %.0f requests/s: latency counts from when each request was due\n",
 			o->rate);
