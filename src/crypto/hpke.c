@@ -29,10 +29,10 @@ struct hpke_context {
 	uint64_t sequence; /* of the next seal */
 };
 
-AUTO_DEFINE(hpke_free, struct hpke_context *)
 AUTO_DEFINE(EVP_PKEY_free, EVP_PKEY *)
 AUTO_DEFINE(EVP_PKEY_CTX_free, EVP_PKEY_CTX *)
 AUTO_DEFINE(EVP_CIPHER_free, EVP_CIPHER *)
+AUTO_DEFINE(EVP_CIPHER_CTX_free, EVP_CIPHER_CTX *)
 
 /* Leaves nothing in OpenSSL's error queue: TLS on the same thread looks there. */
 static int openssl_failed(struct err *e, const char *what)
@@ -211,17 +211,16 @@ static int schedule_keys(const struct aead *aead, const uint8_t shared_secret[SE
 static int context_new(const struct aead *aead, const struct key_schedule *keys, int encrypt,
 	struct hpke_context **ret, struct err *e)
 {
-	AUTO(EVP_CIPHER_free_auto) EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, aead->name, NULL);
-	if (!cipher)
+	AUTO(EVP_CIPHER_free_auto) EVP_CIPHER *algorithm = EVP_CIPHER_fetch(NULL, aead->name, NULL);
+	AUTO(EVP_CIPHER_CTX_free_auto) EVP_CIPHER_CTX *cipher = EVP_CIPHER_CTX_new();
+	if (!algorithm || !cipher || !EVP_CipherInit_ex2(cipher, algorithm, keys->key, NULL, encrypt, NULL))
 		return openssl_failed(e, aead->name);
-	AUTO(hpke_free_auto) struct hpke_context *c = calloc(1, sizeof(*c));
+	struct hpke_context *c = calloc(1, sizeof(*c));
 	if (!c)
 		return err_oom(e);
+	c->cipher = TAKE(cipher);
 	memcpy(c->base_nonce, keys->base_nonce, sizeof(c->base_nonce));
-	c->cipher = EVP_CIPHER_CTX_new();
-	if (!c->cipher || !EVP_CipherInit_ex2(c->cipher, cipher, keys->key, NULL, encrypt, NULL))
-		return openssl_failed(e, aead->name);
-	*ret = TAKE(c);
+	*ret = c;
 	return 0;
 }
 

@@ -47,7 +47,6 @@ struct keyring {
 	struct sealing_key keys[]; /* newest first */
 };
 
-AUTO_DEFINE(keyring_free, struct keyring *)
 AUTO_DEFINE(EVP_MAC_free, EVP_MAC *)
 AUTO_DEFINE(EVP_MAC_CTX_free, EVP_MAC_CTX *)
 
@@ -251,25 +250,44 @@ static int load_index(const char *dir, EVP_MAC_CTX **ret, struct err *e)
 	return index_mac_new(f.key, ret, e);
 }
 
-int keyring_load(const char *dir, struct keyring **ret, struct err *e)
+static int load_all(const char *dir, const struct names *names, struct keyring *k, struct err *e)
+{
+	for (size_t i = 0; i < k->count; i++)
+		if (load_sealing(dir, names->entries[i]->d_name, &k->keys[i], e) < 0)
+			return -1;
+	qsort(k->keys, k->count, sizeof(k->keys[0]), compare_newest_first);
+	return load_index(dir, &k->index_mac, e);
+}
+
+/* NULL with *e set on failure. */
+static struct keyring *load(const char *dir, struct err *e)
 {
 	AUTO(names_auto) struct names names = {0};
 	if (names_read(dir, &names, e) < 0)
-		return -1;
-	if (names.count == 0)
-		return err_set(e, ERR_FATAL, "key directory '%s' holds no sealing key", dir);
-	AUTO(keyring_free_auto)
+		return NULL;
+	if (names.count == 0) {
+		err_set(e, ERR_FATAL, "key directory '%s' holds no sealing key", dir);
+		return NULL;
+	}
 	struct keyring *k = calloc(1, sizeof(*k) + (size_t)names.count * sizeof(k->keys[0]));
-	if (!k)
-		return err_oom(e);
+	if (!k) {
+		err_oom(e);
+		return NULL;
+	}
 	k->count = (size_t)names.count;
-	for (size_t i = 0; i < k->count; i++)
-		if (load_sealing(dir, names.entries[i]->d_name, &k->keys[i], e) < 0)
-			return -1;
-	if (load_index(dir, &k->index_mac, e) < 0)
+	if (load_all(dir, &names, k, e) < 0) {
+		keyring_free(k);
+		return NULL;
+	}
+	return k;
+}
+
+int keyring_load(const char *dir, struct keyring **ret, struct err *e)
+{
+	struct keyring *k = load(dir, e);
+	if (!k)
 		return -1;
-	qsort(k->keys, k->count, sizeof(k->keys[0]), compare_newest_first);
-	*ret = TAKE(k);
+	*ret = k;
 	return 0;
 }
 
@@ -327,12 +345,13 @@ int keyring_init(const char *dir, const struct clock *clock, struct err *e)
 int keyring_rotate(
 	const char *dir, const struct clock *clock, uint8_t ret_key_id[ENVELOPE_KEY_ID_BYTES], struct err *e)
 {
-	AUTO(keyring_free_auto) struct keyring *k = NULL;
-	if (keyring_load(dir, &k, e) < 0)
+	struct keyring *k = load(dir, e);
+	if (!k)
 		return -1;
-	struct wall made_at = clock_wall(clock);
-	if (made_at.ms <= k->keys[0].made_at.ms)
-		made_at.ms = k->keys[0].made_at.ms + 1;
+	struct wall newest = k->keys[0].made_at, made_at = clock_wall(clock);
+	keyring_free(k);
+	if (made_at.ms <= newest.ms)
+		made_at.ms = newest.ms + 1;
 	return add_sealing(dir, made_at, ret_key_id, e);
 }
 

@@ -1,14 +1,15 @@
 /* seal.c - see seal.h.
  *
  * The sealing side keeps one HPKE context and two scratch buffers, so that a message costs no allocation. The
- * opening side keeps contexts it has used in a hash table that is also a list in order of use; a context is
- * only remembered once something has opened with it, so that forged envelopes cannot push out good ones. */
+ * opening side keeps the contexts it has used last. There are as many in use as proxies have threads, and enc
+ * is random, so looking through the table is a comparison of one word each: nothing beside a decryption. A
+ * context is only remembered once something has opened with it: forged envelopes cannot push out good ones.
+ */
 #include "crypto/seal.h"
 
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
 #include "base/auto.h"
 
@@ -16,7 +17,6 @@ enum {
 	EPOCH_MS = 3600 * 1000,
 	ADDITIONAL_DATA_BYTES = 256, /* more than sealed_additional_data makes */
 	OPENER_CONTEXTS = 64,
-	OPENER_BUCKETS = 64,
 };
 
 _Static_assert((int)HPKE_ENC_BYTES == (int)ENVELOPE_ENC_BYTES, "one suite");
@@ -129,23 +129,24 @@ int sealer_seal(struct sealer *s, const struct sealed *facts, const struct messa
 
 /* --- opening --- */
 
+AUTO_DEFINE(hpke_free, struct hpke_context *)
+
 struct context_key {
+	uint8_t enc[HPKE_ENC_BYTES]; /* first: this is where two keys differ */
 	uint8_t key_id[ENVELOPE_KEY_ID_BYTES];
-	uint8_t enc[HPKE_ENC_BYTES];
 };
 
 struct cached {
-	TAILQ_ENTRY(cached) by_use;
-	LIST_ENTRY(cached) in_bucket;
 	struct context_key key;
 	struct hpke_context *context;
+	uint64_t used_at; /* the opener's count of uses then */
 };
 
 struct opener {
 	const struct keyring *keyring;
-	TAILQ_HEAD(cached_list, cached) used; /* most recently used first */
-	LIST_HEAD(bucket, cached) buckets[OPENER_BUCKETS];
+	struct cached cached[OPENER_CONTEXTS];
 	size_t count;
+	uint64_t use_count;
 	struct buf additional_data; /* scratch */
 };
 
@@ -155,36 +156,15 @@ int opener_new(const struct keyring *keyring, struct opener **ret, struct err *e
 	if (!o)
 		return err_oom(e);
 	o->keyring = keyring;
-	TAILQ_INIT(&o->used);
-	for (size_t i = 0; i < OPENER_BUCKETS; i++)
-		LIST_INIT(&o->buckets[i]);
 	buf_init(&o->additional_data, ADDITIONAL_DATA_BYTES);
 	*ret = o;
 	return 0;
 }
 
-static void cached_free(struct cached *c)
-{
-	if (!c)
-		return;
-	hpke_free(c->context);
-	free(c);
-}
-
-AUTO_DEFINE(cached_free, struct cached *)
-
-static void forget(struct opener *o, struct cached *c)
-{
-	TAILQ_REMOVE(&o->used, c, by_use);
-	LIST_REMOVE(c, in_bucket);
-	o->count--;
-	cached_free(c);
-}
-
 static void forget_all(struct opener *o)
 {
-	while (!TAILQ_EMPTY(&o->used))
-		forget(o, TAILQ_FIRST(&o->used));
+	while (o->count)
+		hpke_free(o->cached[--o->count].context);
 }
 
 void opener_free(struct opener *o)
@@ -202,69 +182,59 @@ void opener_set_keyring(struct opener *o, const struct keyring *keyring)
 	o->keyring = keyring;
 }
 
-/* An enc is a random point, so its first byte spreads well; a bucket that someone fills on purpose holds at
- * most OPENER_CONTEXTS. */
-static struct bucket *bucket_of(struct opener *o, const struct context_key *key)
+static struct hpke_context *find(struct opener *o, const struct context_key *key)
 {
-	return &o->buckets[key->enc[0] % OPENER_BUCKETS];
-}
-
-static struct cached *find(struct opener *o, const struct context_key *key)
-{
-	struct cached *c;
-	LIST_FOREACH(c, bucket_of(o, key), in_bucket)
-	if (memcmp(&c->key, key, sizeof(*key)) == 0)
-		return c;
+	for (struct cached *c = o->cached; c < o->cached + o->count; c++) {
+		if (memcmp(&c->key, key, sizeof(*key)) == 0) {
+			c->used_at = ++o->use_count;
+			return c->context;
+		}
+	}
 	return NULL;
 }
 
-static void remember(struct opener *o, struct cached *c)
+/* A free place, or that of the context unused for longest. */
+static struct cached *make_place(struct opener *o)
 {
-	if (o->count == OPENER_CONTEXTS)
-		forget(o, TAILQ_LAST(&o->used, cached_list));
-	TAILQ_INSERT_HEAD(&o->used, c, by_use);
-	LIST_INSERT_HEAD(bucket_of(o, &c->key), c, in_bucket);
-	o->count++;
+	if (o->count < OPENER_CONTEXTS)
+		return &o->cached[o->count++];
+	struct cached *oldest = o->cached;
+	for (struct cached *c = o->cached; c < o->cached + o->count; c++)
+		if (c->used_at < oldest->used_at)
+			oldest = c;
+	hpke_free(oldest->context);
+	return oldest;
 }
 
-static void touch(struct opener *o, struct cached *c)
+static void remember(struct opener *o, const struct context_key *key, struct hpke_context *context)
 {
-	TAILQ_REMOVE(&o->used, c, by_use);
-	TAILQ_INSERT_HEAD(&o->used, c, by_use);
+	*make_place(o) = (struct cached){.key = *key, .context = context, .used_at = ++o->use_count};
 }
 
-static int decapsulate(struct opener *o, const struct context_key *key, struct cached **ret, struct err *e)
+static int decapsulate(
+	const struct opener *o, const struct context_key *key, struct hpke_context **ret, struct err *e)
 {
 	const uint8_t *private_key = keyring_private(o->keyring, key->key_id);
 	if (!private_key)
 		return err_set(e, ERR_REJECT, "envelope: unknown sealing key");
-	AUTO(cached_free_auto) struct cached *c = calloc(1, sizeof(*c));
-	if (!c)
-		return err_oom(e);
-	c->key = *key;
-	if (hpke_receiver_new(private_key, key->enc, info, &c->context, e) < 0)
-		return -1;
-	*ret = TAKE(c);
-	return 0;
+	return hpke_receiver_new(private_key, key->enc, info, ret, e);
 }
 
-/* Opens with the cached context, or with a fresh one that is cached when it served. */
+/* Opens with the context that is cached, or with a fresh one that is cached once it has served. */
 static int open_envelope(struct opener *o, const struct envelope *env, struct buf *plaintext, struct err *e)
 {
-	struct context_key key;
-	memcpy(key.key_id, env->key_id, sizeof(key.key_id));
-	memcpy(key.enc, env->enc, sizeof(key.enc));
 	struct str facts = buf_str(&o->additional_data);
-	struct cached *known = find(o, &key);
-	if (known) {
-		touch(o, known);
-		return hpke_open(known->context, env->sequence, facts, env->ciphertext, plaintext, e);
-	}
-	AUTO(cached_free_auto) struct cached *fresh = NULL;
+	struct context_key key;
+	memcpy(key.enc, env->enc, sizeof(key.enc));
+	memcpy(key.key_id, env->key_id, sizeof(key.key_id));
+	struct hpke_context *known = find(o, &key);
+	if (known)
+		return hpke_open(known, env->sequence, facts, env->ciphertext, plaintext, e);
+	AUTO(hpke_free_auto) struct hpke_context *fresh = NULL;
 	if (decapsulate(o, &key, &fresh, e) < 0 ||
-		hpke_open(fresh->context, env->sequence, facts, env->ciphertext, plaintext, e) < 0)
+		hpke_open(fresh, env->sequence, facts, env->ciphertext, plaintext, e) < 0)
 		return -1;
-	remember(o, TAKE(fresh));
+	remember(o, &key, TAKE(fresh));
 	return 0;
 }
 

@@ -20,6 +20,8 @@ static const struct message message = {
 	.metadata = {"{\"a\":1}", 7},
 };
 
+static const int64_t hour_ms = 3600000;
+
 /* A key directory, a clock, and both sides. */
 struct fixture {
 	const char *dir;
@@ -225,7 +227,7 @@ static void test_changed_header_is_refused(void **state)
 	struct fixture *f = *state;
 	struct letter a, b;
 	seal(f, &a);
-	clock_fake_advance_ms(&f->clock, 3600 * 1000);
+	clock_fake_advance_ms(&f->clock, hour_ms);
 	seal(f, &b);
 	assert_false(same_enc(&a, &b));
 	AUTO(buf_auto) struct buf good;
@@ -263,7 +265,7 @@ static void test_epochs(void **state)
 	struct fixture *f = *state;
 	struct letter first, last, next;
 	seal(f, &first);
-	clock_fake_advance_ms(&f->clock, 3600 * 1000 - 1);
+	clock_fake_advance_ms(&f->clock, hour_ms - 1);
 	seal(f, &last);
 	assert_true(same_enc(&first, &last));
 	clock_fake_advance_ms(&f->clock, 1);
@@ -311,7 +313,7 @@ static void test_many_contexts(void **state)
 	static struct letter letters[LETTERS];
 	for (size_t i = 0; i < LETTERS; i++) {
 		seal(f, &letters[i]);
-		clock_fake_advance_ms(&f->clock, 3600 * 1000);
+		clock_fake_advance_ms(&f->clock, hour_ms);
 	}
 	for (size_t i = 0; i < LETTERS; i++)
 		assert_opens(f, &letters[i]);

@@ -215,7 +215,8 @@ static bool is_low_surrogate(int32_t unit)
 /* Checks and passes one escape. */
 static bool skip_escape(struct json_reader *r, bool *has_nul)
 {
-	if (r->end - r->p >= 2 && memchr("\"\\/bfnrt", r->p[1], 8)) {
+	static const char single[] = "\"\\/bfnrt";
+	if (r->end - r->p >= 2 && memchr(single, r->p[1], sizeof(single) - 1)) {
 		r->p += 2;
 		return true;
 	}
@@ -443,7 +444,7 @@ static bool skip_object(struct json_reader *r, struct uniqueness *u)
 	if (!reader_enter(r))
 		return false;
 	unsigned object = u ? u->object_count++ : 0;
-	struct raw_string raw;
+	struct raw_string raw = {0};
 	while (next_raw_name(r, &raw)) {
 		if (u && !note_name(r, u, object, &raw))
 			return false;

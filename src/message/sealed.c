@@ -111,7 +111,7 @@ int sealed_decode(struct str bytes, struct sealed *ret, struct err *e)
 	uint8_t version = cursor_u8(&c);
 	if (version != SEALED_VERSION)
 		return err_set(e, ERR_REJECT, "sealed message: unknown version %u", version);
-	struct sealed s;
+	struct sealed s = {0};
 	cursor_copy(&c, s.id.b, sizeof(s.id.b));
 	s.accepted_at.ms = (int64_t)cursor_u64(&c);
 	s.client_id = cursor_short(&c);

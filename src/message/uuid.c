@@ -175,7 +175,7 @@ bool uuid_parse(struct str s, struct uuid *ret)
 		else if (s.p[i] != '-')
 			return false;
 	}
-	struct uuid id;
+	struct uuid id = {{0}};
 	if (!hex_decode(str_mem(hex, sizeof(hex)), id.b, sizeof(id.b)) || !uuid_valid(&id))
 		return false;
 	*ret = id;
