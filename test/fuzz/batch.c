@@ -38,7 +38,7 @@ static void parse_items(const struct message_batch *batch)
 	for (unsigned i = 0; i < batch->count; i++) {
 		AUTO(arena_auto) struct arena arena;
 		struct message m;
-		arena_init(&arena, 4 * batch->items[i].n + 64 * 1024);
+		arena_init(&arena, 4 * batch->items[i].n + 65536);
 		int r = message_parse(batch->items[i], &arena, &m, &problems, NULL);
 		require(r == 0 || r == MESSAGE_INVALID);
 	}

@@ -58,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct str text = str_mem(data, size);
 	struct message m;
 	static struct message_problems problems;
-	arena_init(&arena, 16 * size + 64 * 1024);
+	arena_init(&arena, 16 * size + 65536);
 	require(verdicts_agree(text, &arena));
 	arena_reset(&arena);
 	int r = message_parse(text, &arena, &m, &problems, NULL);
