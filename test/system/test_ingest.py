@@ -34,9 +34,15 @@ def test_good_numbers(shared, number):
         assert client.post(number=number).status == 202
 
 
-@pytest.mark.parametrize("text", ["x", " ", "\n", "a" * 1000, "\U0001F680" * 1000, FAMILY * 200, "\uFEFFbom",
-                                  "quote \" backslash \\ tab \t", "\u0001\u001f\u007f", "\u202Ertl", "e\u0301"],
-                         ids=ascii)
+GOOD_TEXTS = {
+    "one letter": "x", "a space": " ", "a line break": "\n", "1000 letters": "a" * 1000,
+    "1000 emoji": "\U0001F680" * 1000, "joined emoji": FAMILY * 200, "byte order mark": "\uFEFFbom",
+    "quotes": "quote \" backslash \\ tab \t", "controls": "\u0001\u001f\u007f", "right to left": "\u202Ertl",
+    "combining": "e\u0301",
+}
+
+
+@pytest.mark.parametrize("text", GOOD_TEXTS.values(), ids=GOOD_TEXTS)
 def test_good_texts_are_kept_byte_for_byte(shared, text):
     with shared.client() as client:
         answer = client.post(text)

@@ -43,10 +43,15 @@ def binary():
     return path
 
 
+def environment(extra):
+    """This process's, without what would configure the program, and with that of the test."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("SEALPOST_")} | (extra or {})
+
+
 def run_cli(*args, check=True, input=None, env=None, timeout=60):
     """One command, without a data directory of its own."""
     result = subprocess.run([binary(), *map(str, args)], input=input, capture_output=True, text=True,
-                            timeout=timeout, env={**os.environ, **(env or {})})
+                            timeout=timeout, env=environment(env))
     report = SANITIZER_REPORT.search(result.stderr)
     assert not report, f"sealpost {' '.join(map(str, args))}:\n{result.stderr}"
     if check and result.returncode != 0:
@@ -80,7 +85,7 @@ class Sealpost:
             self.process = subprocess.Popen(
                 [*self.wrapper, binary(), "up", "--data", str(self.data), "--ready-file", str(self.ready_file),
                  *settings],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **self.env},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(self.env),
                 start_new_session=True)
 
     def start(self, timeout=START_TIMEOUT):
