@@ -197,7 +197,7 @@ static int server_ctx_new(
 	if (ctx_new(TLS_server_method(), &ctx, e) < 0 ||
 		use_certificate(ctx, o->cert_file, o->key_file, ret_not_after, e) < 0)
 		return -1;
-	struct listener *listener;
+	struct listener *listener = NULL;
 	if (listener_new(o, &listener, e) < 0)
 		return -1;
 	if (!SSL_CTX_set_ex_data(ctx, listener_index, listener)) {
