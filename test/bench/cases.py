@@ -49,7 +49,8 @@ class Setting:
         return Sealpost(self.directory / name, self.program, settings)
 
     def load(self, server, **options):
-        options = {"duration": f"{self.seconds}s"} | options
+        if "messages" not in options:
+            options["duration"] = f"{self.seconds}s"
         return load(self.program, server, **options)
 
 

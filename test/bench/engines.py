@@ -27,7 +27,7 @@ def run(*args, timeout=120):
     return done.stdout
 
 
-def wait_for(condition, process, what, seconds=START_SECONDS):
+def wait_for(condition, process, what, seconds=START_SECONDS, interval=0.01):
     """Until condition() is true; the process must stay alive meanwhile."""
     end = time.monotonic() + seconds
     while not condition():
@@ -35,7 +35,7 @@ def wait_for(condition, process, what, seconds=START_SECONDS):
             raise EngineError(f"{what}: the process ended with {process.returncode}")
         if time.monotonic() > end:
             raise EngineError(f"{what}: not within {seconds} s")
-        time.sleep(0.01)
+        time.sleep(interval)
 
 
 def find_tool(name, top):
@@ -171,7 +171,8 @@ class Sealpost(Engine):
         return sum(stats[state] for state in QUEUE_STATES)
 
     def wait_until_delivered(self, seconds):
-        wait_for(lambda: self.undelivered() == 0, self.process, "delivery", seconds)
+        # Each look is a process of its own: not so often that it would weigh on what is measured.
+        wait_for(lambda: self.undelivered() == 0, self.process, "delivery", seconds, interval=0.2)
 
     def open_idle(self, count):
         """So many connections after their handshake; close them."""
