@@ -23,7 +23,7 @@
 enum {
 	TURN_BYTES = 256 * 1024,       /* read from one connection before others get a turn */
 	OUT_CEILING_BYTES = 256 << 20, /* answers are ours, protocols stop far below */
-	LINGER_BYTES = 1 << 20,        /* thrown away after our last byte */
+	LINGER_BYTES = 16 << 20,       /* thrown away after our last byte: clients send a whole body first */
 	LINGER_MS = 2000,
 };
 

@@ -165,7 +165,8 @@ static void start_tls_parts(void)
 		fail_msg("%s", e.text);
 }
 
-static void start_with(const struct http_limits *limits, const struct clock *clock)
+static void start_on(
+	const struct http_limits *limits, const struct clock *clock, unsigned handshake_loop_count)
 {
 	struct err e = ERR_INIT;
 	held_count = 0;
@@ -183,7 +184,7 @@ static void start_with(const struct http_limits *limits, const struct clock *clo
 		.loops = io,
 		.loop_count = 2,
 		.handshake_loops = &handshakes,
-		.handshake_loop_count = 1,
+		.handshake_loop_count = handshake_loop_count,
 		.routes = routes,
 		.clock = clock,
 		.registry = registry,
@@ -191,6 +192,11 @@ static void start_with(const struct http_limits *limits, const struct clock *clo
 	};
 	if (http_server_start(&o, &server, &e) < 0)
 		fail_msg("%s", e.text);
+}
+
+static void start_with(const struct http_limits *limits, const struct clock *clock)
+{
+	start_on(limits, clock, 1);
 }
 
 static void let_go(void *arg)
@@ -458,6 +464,23 @@ static void handshakes_have_a_deadline(void **state)
 	char byte;
 	assert_int_equal(recv(fd, &byte, 1, 0), 0);
 	close(fd);
+	teardown(NULL);
+}
+
+static void handshakes_may_run_on_the_io_loops(void **state)
+{
+	struct http_limits limits;
+	http_limits_default(&limits);
+	start_on(&limits, &clock_system, 0);
+	/* One on each loop. */
+	struct client c[2];
+	for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+		client_connect(&c[i], with_cert, NULL);
+		client_send(&c[i], GET("/whoami"));
+		until_has(&c[i], "\r\n\r\nclient_1");
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(c); i++)
+		client_close(&c[i]);
 	teardown(NULL);
 }
 
@@ -895,6 +918,7 @@ int main(void)
 		cmocka_unit_test(expired_peers_are_cut_off),
 		cmocka_unit_test(connections_of_a_client_are_bounded),
 		cmocka_unit_test(handshakes_have_a_deadline),
+		cmocka_unit_test(handshakes_may_run_on_the_io_loops),
 		cmocka_unit_test(h2_abandoned_work_is_bounded),
 		cmocka_unit_test(h2_slow_bodies_are_reset),
 		cmocka_unit_test(h2_idle_connections_are_closed),
