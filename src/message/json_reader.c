@@ -178,13 +178,10 @@ static void skip_plain(struct json_reader *r, uint64_t *high_bits)
 
 static int hex_value(char c)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
+	unsigned digit = (unsigned)c - '0', letter = ((unsigned)c | 0x20) - 'a';
+	if (digit < 10)
+		return (int)digit;
+	return letter < 6 ? (int)letter + 10 : -1;
 }
 
 /* The UTF-16 code unit of "\uXXXX" at p, or -1 when that is not what stands there. */
@@ -308,13 +305,15 @@ static bool unescape(struct json_reader *r, struct str source, struct str *ret)
 	const char *p = source.p, *end = source.p + source.n;
 	size_t n = 0;
 	while (p < end) {
+		if (*p == '\\') {
+			n += put_utf8(out + n, decode_escape(&p, end));
+			continue;
+		}
 		const char *escape = memchr(p, '\\', (size_t)(end - p));
 		size_t plain = (size_t)((escape ? escape : end) - p);
 		memcpy(out + n, p, plain);
 		n += plain;
 		p += plain;
-		if (escape)
-			n += put_utf8(out + n, decode_escape(&p, end));
 	}
 	*ret = str_mem(out, n);
 	return true;

@@ -8,6 +8,7 @@
 struct name_entry {
 	struct name_entry *next;
 	struct str name;
+	uint64_t hash; /* of object and name */
 	unsigned object;
 };
 
@@ -48,14 +49,15 @@ static uint64_t hash(unsigned object, struct str name)
 
 enum name_set_answer name_set_add(struct name_set *set, unsigned object, struct str name)
 {
-	struct name_entry **bucket = &set->buckets[hash(object, name) % NAME_SET_BUCKETS];
+	uint64_t h = hash(object, name);
+	struct name_entry **bucket = &set->buckets[h % NAME_SET_BUCKETS];
 	for (struct name_entry *at = *bucket; at; at = at->next)
-		if (at->object == object && str_eq(at->name, name))
+		if (at->hash == h && at->object == object && str_eq(at->name, name))
 			return NAME_PRESENT;
 	struct name_entry *entry = arena_alloc(set->arena, sizeof(*entry));
 	if (!entry)
 		return NAME_NO_MEMORY;
-	*entry = (struct name_entry){.next = *bucket, .name = name, .object = object};
+	*entry = (struct name_entry){.next = *bucket, .name = name, .hash = h, .object = object};
 	*bucket = entry;
 	return NAME_ADDED;
 }
