@@ -41,7 +41,7 @@ struct http_server_options {
 	unsigned listen_count;
 	struct loop *const *loops;      /* I/O loops, shared between servers */
 	unsigned loop_count;
-	struct loop *const *handshake_loops; /* where TLS handshakes run; NULL: on the I/O loops */
+	struct loop *const *handshake_loops; /* where TLS handshakes run, at lower priority; NULL: on the I/O loops */
 	unsigned handshake_loop_count;
 	const struct http_route *routes; /* ends with method NULL */
 	void *context;

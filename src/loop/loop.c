@@ -13,6 +13,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 struct loop {
 	uv_loop_t uv;
@@ -166,6 +167,17 @@ struct mono loop_now(struct loop *l)
 		l->now_known = true;
 	}
 	return l->now;
+}
+
+static void set_nice(void *nice)
+{
+	/* On Linux this is the calling thread's own. */
+	setpriority(PRIO_PROCESS, 0, *(int *)nice);
+}
+
+void loop_set_nice(struct loop *l, int nice)
+{
+	loop_call(l, set_nice, &nice);
 }
 
 struct run_task {

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "loop/loop.h"
 
@@ -51,6 +52,22 @@ static void stop_runs_what_was_pushed(void **state)
 	loop_stop(l);
 	assert_int_equal(c.n, 1000);
 	loop_stop(NULL);
+}
+
+static void read_nice(void *arg)
+{
+	*(int *)arg = getpriority(PRIO_PROCESS, 0);
+}
+
+static void only_the_loops_thread_gives_way(void **state)
+{
+	struct loop *l = start();
+	int before = getpriority(PRIO_PROCESS, 0), nice = 0;
+	loop_set_nice(l, 7);
+	loop_call(l, read_nice, &nice);
+	assert_int_equal(nice, 7);
+	assert_int_equal(getpriority(PRIO_PROCESS, 0), before);
+	loop_stop(l);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -178,6 +195,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(calls_run_on_the_loop),
 		cmocka_unit_test(stop_runs_what_was_pushed),
+		cmocka_unit_test(only_the_loops_thread_gives_way),
 		cmocka_unit_test(stop_closes_what_is_open),
 		cmocka_unit_test(time_stands_still_within_a_turn),
 		cmocka_unit_test(many_threads_may_push),
