@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <openssl/hmac.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -205,6 +206,44 @@ static void test_blind_index_is_hmac_sha256(void **state)
 	}
 }
 
+struct indexer {
+	const struct keyring *keyring;
+	const uint8_t *expected;
+	bool failed;
+};
+
+static void *index_often(void *arg)
+{
+	struct indexer *x = arg;
+	uint8_t index[BLIND_INDEX_BYTES];
+	for (int i = 0; i < 500; i++)
+		x->failed |= keyring_blind_index(x->keyring, STR("+4915112345678"), index, NULL) < 0 ||
+			     memcmp(index, x->expected, sizeof(index)) != 0;
+	return NULL;
+}
+
+static void test_blind_index_from_many_threads(void **state)
+{
+	enum { THREADS = 4 };
+	struct fixture *f = *state;
+	struct err e = ERR_INIT;
+	uint8_t expected[BLIND_INDEX_BYTES];
+	init(f);
+	struct keyring *k = load(f);
+	assert_int_equal(keyring_blind_index(k, STR("+4915112345678"), expected, &e), 0);
+	pthread_t threads[THREADS];
+	struct indexer indexers[THREADS];
+	for (int i = 0; i < THREADS; i++) {
+		indexers[i] = (struct indexer){.keyring = k, .expected = expected};
+		assert_int_equal(pthread_create(&threads[i], NULL, index_often, &indexers[i]), 0);
+	}
+	for (int i = 0; i < THREADS; i++) {
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+		assert_false(indexers[i].failed);
+	}
+	keyring_free(k);
+}
+
 static void test_missing(void **state)
 {
 	struct fixture *f = *state;
@@ -335,6 +374,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_rotation, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_blind_index, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_blind_index_is_hmac_sha256, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_blind_index_from_many_threads, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_missing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_open_to_others_is_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_damage_is_refused, set_up, tear_down),
