@@ -441,12 +441,10 @@ int ca_crl(struct ca *ca, const struct ca_revoked *entries, size_t count, int64_
 	struct buf *ret_der, struct err *e)
 {
 	AUTO(buf_auto) struct buf payload;
-	AUTO(free_auto) struct build_revoked *checked = calloc(count ? count : 1, sizeof(*checked));
-	const struct signer_crl crl = {time_to_send(ca->clock), valid_days, checked, count};
+	struct signer_crl crl = {
+		time_to_send(ca->clock), valid_days, calloc(count ? count : 1, sizeof(*crl.entries)), count};
 	buf_init(&payload, SIGNER_MESSAGE_BYTES_MAX);
-	if (!checked)
-		return err_oom(e);
-	if (encode_crl(&crl, entries, &payload, e) < 0)
-		return -1;
-	return ask(ca, SIGNER_CRL, buf_str(&payload), ret_der, e);
+	int result = crl.entries ? encode_crl(&crl, entries, &payload, e) : err_oom(e);
+	signer_crl_clear(&crl);
+	return result < 0 ? -1 : ask(ca, SIGNER_CRL, buf_str(&payload), ret_der, e);
 }

@@ -59,14 +59,13 @@ struct wall ca_issuing_not_after(const struct ca *ca);
 struct wall ca_root_not_after(const struct ca *ca);
 
 struct ca_request {
-	enum role role;
 	struct str name, domain;
 	int64_t days;
 	struct str public_key_der;   /* SubjectPublicKeyInfo */
 	const struct str *dns_names; /* roles that serve (server, proxy) only; at most CA_NAMES_MAX */
-	unsigned dns_count;
 	const struct str *addresses; /* likewise: IP addresses as text */
-	unsigned address_count;
+	unsigned dns_count, address_count;
+	enum role role;
 };
 enum { CA_NAMES_MAX = 64 };
 

@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { KEPT_FD = 3, SETUP_FAILED = 99 };
+enum { KEPT_FD = 3, SETUP_FAILED = 99, WORK_BYTES = 4 * 1024 * 1024 };
 
 static void open_file(void)
 {
@@ -84,10 +84,10 @@ static void work(void)
 {
 	char byte;
 	(void)!getrandom(&byte, 1, 0);
-	char *memory = malloc(4 * 1024 * 1024);
+	char *memory = malloc(WORK_BYTES);
 	if (!memory)
 		_exit(1);
-	memset(memory, 1, 4 * 1024 * 1024);
+	memset(memory, 1, WORK_BYTES);
 	free(memory);
 	(void)!recv(KEPT_FD, &byte, 1, MSG_DONTWAIT);
 	(void)!send(KEPT_FD, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -33,7 +33,7 @@ int crl_number_init(const char *path, struct err *e)
 	char slots[SLOTS * SLOT_BYTES + 1];
 	for (size_t slot = 0; slot < SLOTS; slot++)
 		slot_write(slots + slot * SLOT_BYTES, 0);
-	return file_replace(path, 0600, str_mem(slots, SLOTS * SLOT_BYTES), e);
+	return file_replace(path, 0600, str_mem(slots, sizeof(slots) - 1), e);
 }
 
 int crl_number_open(const char *path, struct crl_number *ret, struct err *e)
@@ -46,7 +46,7 @@ int crl_number_open(const char *path, struct crl_number *ret, struct err *e)
 		return err_set(e, ERR_FATAL, "'%s' is too short", path);
 	bool found = false;
 	uint64_t number;
-	for (unsigned slot = 0; slot < SLOTS; slot++)
+	for (size_t slot = 0; slot < SLOTS; slot++)
 		if (slot_read(slots + slot * SLOT_BYTES, &number) && (!found || number > ret->last)) {
 			*ret = (struct crl_number){-1, number, slot};
 			found = true;
@@ -68,10 +68,10 @@ int crl_number_next(struct crl_number *n, struct wall now, uint64_t *ret, struct
 {
 	uint64_t seconds = now.ms > 0 ? (uint64_t)now.ms / 1000 : 0;
 	uint64_t number = n->last + 1 > seconds ? n->last + 1 : seconds;
-	unsigned slot = (n->slot + 1) % SLOTS;
+	size_t slot = (n->slot + 1) % SLOTS;
 	char line[SLOT_BYTES + 1];
 	slot_write(line, number);
-	if (pwrite(n->fd, line, SLOT_BYTES, (off_t)slot * SLOT_BYTES) != SLOT_BYTES || fdatasync(n->fd) < 0)
+	if (pwrite(n->fd, line, SLOT_BYTES, (off_t)(slot * SLOT_BYTES)) != SLOT_BYTES || fdatasync(n->fd) < 0)
 		return err_sys(e, ERR_RETRY, "write the CRL number");
 	n->last = number;
 	n->slot = slot;

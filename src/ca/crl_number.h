@@ -12,7 +12,7 @@
 struct crl_number {
 	int fd;
 	uint64_t last;
-	unsigned slot; /* that holds it */
+	size_t slot; /* that holds it */
 };
 
 /* Makes the file unless it is there. */

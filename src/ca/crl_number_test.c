@@ -82,7 +82,7 @@ static void tear(const char *old, char *new, size_t n)
 static void test_torn_write(void **state)
 {
 	for (int round = 0; round < 30; round++) {
-		char old[128], new[128];
+		char old[128] = "", new[128] = "";
 		AUTO(fd_auto) int fd = open(path, O_RDWR | O_CLOEXEC);
 		ssize_t n = pread(fd, old, sizeof(old), 0);
 		uint64_t torn = take((struct wall){0});

@@ -54,7 +54,7 @@ static int leaf_validity(
 static int answer_issue(struct signer *s, struct str payload, struct buf *out, struct err *e)
 {
 	struct signer_issue issue;
-	struct build_validity validity;
+	struct build_validity validity = {0};
 	if (signer_issue_decode(payload, &issue, e) < 0 ||
 		leaf_validity(s, time_for(s, issue.now), issue.request.days, &validity, e) < 0)
 		return -1;

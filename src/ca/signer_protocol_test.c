@@ -244,7 +244,7 @@ static void *send_all(void *arg)
 static void test_messages_of_all_sizes(void **state)
 {
 	static const size_t sizes[] = {0, 1, SIGNER_FRAME_BYTES - 1, SIGNER_FRAME_BYTES,
-		SIGNER_FRAME_BYTES + 1, 2 * SIGNER_FRAME_BYTES, 1000000};
+		SIGNER_FRAME_BYTES + 1, (size_t)2 * SIGNER_FRAME_BYTES, 1000000};
 	static char bytes[1000000];
 	int ends[2];
 	struct signer_message got;

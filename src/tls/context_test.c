@@ -136,7 +136,7 @@ struct connection {
 
 static void connection_init(struct connection *c, struct tls_server *server, SSL_CTX *client)
 {
-	BIO *left, *right;
+	BIO *left = NULL, *right = NULL;
 	*c = (struct connection){.server = tls_server_accept(server), .client = SSL_new(client)};
 	assert_true(c->server && c->client && BIO_new_bio_pair(&left, PIPE_BYTES, &right, PIPE_BYTES));
 	SSL_set_bio(c->server, left, left);

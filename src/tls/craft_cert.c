@@ -13,7 +13,7 @@
 
 AUTO_DEFINE(EVP_MD_CTX_free, EVP_MD_CTX *)
 
-enum { DAY_MS = 24 * 60 * 60 * 1000 };
+enum { DAY_MS = 24 * 60 * 60 * 1000, DER_BYTES_MAX = 64 * 1024 };
 
 static int failed(struct err *e, const char *what)
 {
@@ -309,8 +309,8 @@ static struct str der_contents(struct str element)
 static void tbs_with_unique_id(struct str tbs, struct buf *out)
 {
 	struct buf inner;
-	buf_init(&inner, 64 * 1024);
-	for (struct str rest = der_contents(tbs), element; (element = der_take(&rest)).n;) {
+	buf_init(&inner, DER_BYTES_MAX);
+	for (struct str rest = der_contents(tbs), element; (element = der_take(&rest)).p;) {
 		if ((unsigned char)element.p[0] == 0xa3)
 			der_put(&inner, 0x81, STR("\x00\x55"));
 		buf_add_str(&inner, element);
@@ -327,9 +327,9 @@ static X509 *resign(const struct craft_spec *spec, X509 *cert, EVP_PKEY *key)
 	if (n < 0)
 		return NULL;
 	struct buf tbs, body, out;
-	buf_init(&tbs, 64 * 1024);
-	buf_init(&body, 64 * 1024);
-	buf_init(&out, 64 * 1024);
+	buf_init(&tbs, DER_BYTES_MAX);
+	buf_init(&body, DER_BYTES_MAX);
+	buf_init(&out, DER_BYTES_MAX);
 	struct str rest = der_contents(str_mem(der, (size_t)n));
 	tbs_with_unique_id(der_take(&rest), &tbs);
 	buf_add_str(&body, buf_str(&tbs));
