@@ -77,12 +77,10 @@ static int schema_apply(void *db, const struct migration *m, struct err *e)
 	const struct sq *s = db;
 	if (sq_exec(s, "BEGIN IMMEDIATE", e) < 0)
 		return -1;
-	if (sq_exec(s, m->sql, e) == 0 && set_pragma(s, "user_version", m->number, e) == 0 &&
-		sq_exec(s, "COMMIT", e) == 0)
-		return 0;
-	/* A statement that failed may have rolled back already: then this fails and says nothing new. */
-	sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
-	return -1;
+	/* A failure ends with the connection closed, which rolls back. */
+	if (sq_exec(s, m->sql, e) < 0 || set_pragma(s, "user_version", m->number, e) < 0)
+		return -1;
+	return sq_exec(s, "COMMIT", e);
 }
 
 static const struct migration_engine schema_engine = {
@@ -97,7 +95,6 @@ static int set_up_writer(struct sq *s, struct err *e)
 		sq_exec_expect(s, "PRAGMA journal_mode = WAL", "wal", e) < 0 ||
 		set_pragma(s, "synchronous", 2, e) < 0 ||
 		sq_exec_expect(s, "PRAGMA synchronous", "2", e) < 0 ||
-		sq_exec_expect(s, "PRAGMA wal_autocheckpoint = 0", "0", e) < 0 ||
 		set_pragma(s, "cache_size", -WRITER_CACHE_KIB, e) < 0)
 		return -1;
 	return migrations_run(sqlite_migrations, sqlite_migration_count, &schema_engine, s, e);

@@ -173,7 +173,8 @@ int sqlite_counters_read(const struct sq *s, unsigned statement, struct sqlite_c
 	return more;
 }
 
-/* Called after each commit with the length of the write-ahead log. */
+/* Called after each commit with the length of the write-ahead log; stands in the place of automatic
+ * checkpoints. */
 static int note_wal(void *arg, sqlite3 *db, const char *schema, int pages)
 {
 	(void)db;
@@ -497,8 +498,8 @@ static int deliver_message(struct sqlite_writer *w, const struct known *old, con
 		return -1;
 	w->counters.value[COUNTER_STATE + old->state]--;
 	w->counters.value[COUNTER_STATE + item->state]++;
-	return old->sequence <= w->counters.value[COUNTER_INDEXED] ? move_entries(w, old, item, origin, e)
-								   : 0;
+	bool in_tail = old->sequence > w->counters.value[COUNTER_INDEXED];
+	return in_tail ? 0 : move_entries(w, old, item, origin, e);
 }
 
 static int put_message(struct sqlite_writer *w, struct store_message *item, struct err *e)

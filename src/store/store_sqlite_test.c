@@ -408,6 +408,23 @@ static void test_disk_is_full_for_a_while(void **state)
 	fail_each_call(*state, SQLITE_FULL, UINT32_MAX);
 }
 
+/* A checkpoint that fails is seen at once: a log that only grows would be seen when the disk is full. */
+static void test_checkpoint_fails(void **state)
+{
+	struct fixture *f = *state;
+	f->sqlite.checkpoint_pages = 1;
+	fixture_open(f);
+	struct store_message items[] = {fixture_message(1, 1, 1, 1, MESSAGE_DELIVERED),
+		fixture_message(2, 1, 1, 1, MESSAGE_DELIVERED)};
+	fixture_store(f, &items[0], 1, NULL);
+	struct err e = ERR_INIT;
+	fault_vfs_arm(1, 1, SQLITE_FULL);
+	assert_failed(
+		fixture_store(f, &items[1], 1, &e), &e, ERR_RETRY, "checkpoint: database or disk is full");
+	fixture_store(f, &items[1], 1, NULL);
+	assert_false(items[1].duplicate);
+}
+
 static void test_opening_fails(void **state)
 {
 	struct fixture *f = *state;
@@ -505,6 +522,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_random_damage_never_crashes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_one_call_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_disk_is_full_for_a_while, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_checkpoint_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_opening_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_every_commit_is_synced, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_what_was_answered_survives_a_crash, set_up, tear_down),
