@@ -83,6 +83,12 @@ bool proxy_content_type_is(const struct http_request *r, struct str media_type);
 /* The W3C trace context of the request, empty when there is none or it is not sane. */
 struct str proxy_traceparent(const struct http_request *r);
 
+/* What the ingest listener serves besides the health routes; ends with method NULL. */
+extern const struct http_route proxy_routes[];
+
+/* openapi.yaml, which describes them. */
+extern const char proxy_openapi[];
+
 /* --- handlers --- */
 http_handler proxy_post_message; /* ingest.c */
 http_handler proxy_post_batch;   /* batch.c */

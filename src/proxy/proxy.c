@@ -17,7 +17,7 @@ enum {
 	BATCH_REQUEST_BYTES = 4 * 1024 * 1024,
 };
 
-static const struct http_route proxy_routes[] = {
+const struct http_route proxy_routes[] = {
 	{"POST", "/api/v1/messages", ROLE_BIT(ROLE_CLIENT), false, proxy_post_message, "Send one message",
 		MESSAGE_REQUEST_BYTES},
 	{"POST", "/api/v1/messages/batch", ROLE_BIT(ROLE_CLIENT), false, proxy_post_batch,
@@ -170,6 +170,7 @@ int proxy_start(const struct proxy_options *o, struct proxy **ret, struct err *e
 		return err_oom(e);
 	memset(p, 0, sizeof(*p));
 	p->context.health = o->health;
+	p->context.openapi = proxy_openapi;
 	p->clock = o->clock;
 	p->queue = o->queue;
 	p->registry = o->registry;

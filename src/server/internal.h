@@ -75,6 +75,12 @@ extern const struct http_route admin_misc_routes[];
 extern const struct http_route ca_routes[];
 extern const struct http_route internal_routes[];
 
+/* All of them and the health routes; ends with NULL. */
+extern const struct http_route *const server_routes[];
+
+/* openapi.yaml, which describes them. */
+extern const char server_openapi[];
+
 enum { ADMIN_BODY_BYTES = 64 * 1024 };
 
 /* A handler whose work is done by run(struct job *) on the work pool. */

@@ -112,6 +112,7 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	if (!s)
 		return err_oom(e);
 	s->context.health = o->health;
+	s->context.openapi = server_openapi;
 	s->clock = o->clock;
 	s->store = o->store;
 	s->ca = o->ca;
@@ -134,7 +135,7 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	return 0;
 }
 
-static const struct http_route *const tables[] = {admin_cert_routes, admin_message_routes, admin_queue_routes,
+const struct http_route *const server_routes[] = {admin_cert_routes, admin_message_routes, admin_queue_routes,
 	admin_misc_routes, ca_routes, internal_routes, health_routes, NULL};
 
 /* Starts one listener. Its table, kept in *routes, lives as long as the server. */
@@ -142,7 +143,7 @@ static int start_listener(struct server *s, const struct server_listen_options *
 	const struct http_listen *listen, unsigned roles, struct http_route **routes,
 	struct http_server **ret, struct err *e)
 {
-	*routes = routes_join(tables, roles);
+	*routes = routes_join(server_routes, roles);
 	if (!*routes)
 		return err_oom(e);
 	struct http_server_options http = {
