@@ -126,8 +126,8 @@ int https_error(CURLcode code, const struct https_failure *failure, const char *
 int https_get(
 	const struct https_options *o, const char *path, int *ret_status, struct buf *answer, struct err *e)
 {
-	struct https_failure failure;
-	CURL *curl;
+	struct https_failure failure = {.alert = -1};
+	CURL *curl = NULL;
 	long status = 0;
 	if (https_handle(o, path, answer, &failure, &curl, e) < 0)
 		return -1;

@@ -32,7 +32,8 @@ struct term_table {
 	const struct term_column *columns;
 	unsigned column_count;
 	struct buf text;
-	struct buf cells; /* of struct cell */
+	struct buf cells;  /* of struct cell */
+	unsigned widths[]; /* one for each column, known when printing */
 };
 
 static bool is_terminal(FILE *f)
@@ -46,6 +47,17 @@ bool term_colours(FILE *f)
 	if ((no_color && *no_color) || (term && strcmp(term, "dumb") == 0))
 		return false;
 	return is_terminal(f);
+}
+
+/* By way of memory: what cannot be formatted is left out. */
+static PRINTF(2, 0) void print(FILE *f, const char *fmt, va_list ap)
+{
+	AUTO(free_auto) char *text = NULL;
+	int n = vasprintf(&text, fmt, ap);
+	if (n < 0)
+		text = NULL;
+	else
+		fwrite(text, 1, (size_t)n, f);
 }
 
 static void style_begin(FILE *f, enum term_style style, bool colours)
@@ -66,7 +78,7 @@ void term_styled(FILE *f, enum term_style style, const char *fmt, ...)
 	va_list ap;
 	style_begin(f, style, colours);
 	va_start(ap, fmt);
-	vfprintf(f, fmt, ap);
+	print(f, fmt, ap);
 	va_end(ap);
 	style_end(f, style, colours);
 }
@@ -124,14 +136,15 @@ void term_error(const char *command, const char *fmt, ...)
 	term_styled(stderr, TERM_RED, "sealpost %s:", command);
 	fputc(' ', stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	print(stderr, fmt, ap);
 	va_end(ap);
 	fputc('\n', stderr);
 }
 
 struct term_table *term_table_new(const struct term_column *columns, unsigned count)
 {
-	struct term_table *t = calloc(1, sizeof(*t));
+	require(count > 0);
+	struct term_table *t = calloc(1, sizeof(*t) + count * sizeof(t->widths[0]));
 	if (!t)
 		return NULL;
 	t->columns = columns;
@@ -196,6 +209,7 @@ void term_table_style(struct term_table *t, enum term_style style)
 
 static size_t row_count(const struct term_table *t)
 {
+	ensure(t->column_count > 0);
 	return cell_count(t) / t->column_count;
 }
 
@@ -223,42 +237,39 @@ static void print_cell(FILE *f, struct str text, unsigned fill, bool right, enum
 	*owed += (right ? 0 : fill) + COLUMN_GAP;
 }
 
-static void print_heading(const struct term_table *t, const unsigned *widths, FILE *f, bool colours)
+static void print_heading(const struct term_table *t, FILE *f, bool colours)
 {
 	unsigned owed = 0;
 	for (unsigned c = 0; c < t->column_count; c++) {
 		struct str title = str_of(t->columns[c].title);
-		print_cell(f, title, widths[c] - code_points(title.p, title.n), t->columns[c].right,
+		print_cell(f, title, t->widths[c] - code_points(title.p, title.n), t->columns[c].right,
 			TERM_BOLD, colours, &owed);
 	}
 	fputc('\n', f);
 }
 
-static void print_row(const struct term_table *t, size_t row, const unsigned *widths, FILE *f, bool colours)
+static void print_row(const struct term_table *t, size_t row, FILE *f, bool colours)
 {
 	unsigned owed = 0;
 	for (unsigned c = 0; c < t->column_count; c++) {
 		const struct cell *cell = cell_at(t, row * t->column_count + c);
-		print_cell(f, str_mem(t->text.p + cell->at, cell->n), widths[c] - cell->width,
+		print_cell(f, str_mem(t->text.p + cell->at, cell->n), t->widths[c] - cell->width,
 			t->columns[c].right, cell->style, colours, &owed);
 	}
 	fputc('\n', f);
 }
 
-int term_table_print(const struct term_table *t, FILE *f, struct err *e)
+int term_table_print(struct term_table *t, FILE *f, struct err *e)
 {
 	if (buf_check(&t->text, e) < 0 || buf_check(&t->cells, e) < 0)
 		return err_context(e, "print a table");
-	AUTO(free_auto) unsigned *widths = calloc(t->column_count, sizeof(*widths));
-	if (!widths)
-		return err_oom(e);
 	for (unsigned c = 0; c < t->column_count; c++)
-		widths[c] = column_width(t, c);
+		t->widths[c] = column_width(t, c);
 	bool colours = term_colours(f);
 	if (t->columns[0].title)
-		print_heading(t, widths, f, colours);
+		print_heading(t, f, colours);
 	for (size_t row = 0; row < row_count(t); row++)
-		print_row(t, row, widths, f, colours);
+		print_row(t, row, f, colours);
 	return 0;
 }
 
@@ -269,7 +280,7 @@ void term_progress(const char *fmt, ...)
 	va_list ap;
 	fputs("\r\033[K", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	print(stderr, fmt, ap);
 	va_end(ap);
 	fflush(stderr);
 	progress_shown = true;

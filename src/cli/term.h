@@ -50,7 +50,7 @@ void term_table_cell(struct term_table *t, const char *fmt, ...) PRINTF(2, 3);
 void term_table_style(struct term_table *t, enum term_style style);
 
 /* Prints the rows that are complete. */
-MUST_CHECK int term_table_print(const struct term_table *t, FILE *f, struct err *e);
+MUST_CHECK int term_table_print(struct term_table *t, FILE *f, struct err *e);
 
 /* Shows the line in place of the one before; nothing when standard error is no terminal. */
 void term_progress(const char *fmt, ...) PRINTF(1, 2);

@@ -17,11 +17,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "base/str.h"
 
 enum { INPUT_BYTES = 1 << 17, EVENTS = 64, BACKLOG = 4096 };
 
@@ -40,8 +41,8 @@ static const char answer_format[] = "HTTP/1.1 202 Accepted\r\n"
 struct peer {
 	SSL *ssl;
 	int fd;
-	size_t n;     /* bytes of input */
-	char *input;  /* allocated while a request is incomplete */
+	size_t n;     /* bytes of an incomplete request */
+	char *input;  /* where they are; NULL until there was one */
 	bool blocked; /* waits until it can write; what it has to write is `owed` answers */
 	unsigned owed;
 };
@@ -50,6 +51,7 @@ static char answer[1024];
 static size_t answer_bytes;
 static char scratch[INPUT_BYTES];
 static int epoll_fd;
+static struct peer *peers; /* by descriptor */
 static SSL_CTX *tls;
 
 static _Noreturn void die(const char *what)
@@ -65,32 +67,34 @@ static void drop(struct peer *p)
 	SSL_free(p->ssl);
 	close(p->fd);
 	free(p->input);
-	free(p);
+	*p = (struct peer){.fd = -1};
 }
 
-static void watch(struct peer *p, unsigned events, int op)
+static void watch(int fd, unsigned events, int op)
 {
-	struct epoll_event ev = {.events = events, .data.ptr = p};
-	if (epoll_ctl(epoll_fd, op, p->fd, &ev) < 0)
+	struct epoll_event ev = {.events = events, .data.fd = fd};
+	if (epoll_ctl(epoll_fd, op, fd, &ev) < 0)
 		die("epoll_ctl");
 }
 
 /* The length of the first request in the bytes, 0 when it is not complete. */
 static size_t request_bytes(const char *p, size_t n)
 {
-	static const char name[] = "\r\ncontent-length:";
 	const char *end = memmem(p, n, "\r\n\r\n", 4);
 	if (!end)
 		return 0;
-	size_t head = (size_t)(end - p) + 4, body = 0;
-	for (const char *line = p; line && line < end;
-		line = memchr(line + 1, '\r', (size_t)(end - line - 1))) {
-		if (strncasecmp(line, name, sizeof(name) - 1) == 0) {
-			body = strtoul(line + sizeof(name) - 1, NULL, 10);
-			break;
-		}
+	struct str head = str_mem(p, (size_t)(end - p) + 2), line, name;
+	uint64_t body = 0;
+	while (str_cut(&head, '\n', &line)) {
+		if (!str_cut(&line, ':', &name) || !str_eq_nocase(name, STR("content-length")))
+			continue;
+		/* The line still has its carriage return. */
+		if (!str_to_u64(str_trim(str_mem(line.p, line.n - 1)), &body))
+			return 0;
+		break;
 	}
-	return head + body <= n ? head + body : 0;
+	size_t need = (size_t)(end - p) + 4 + (size_t)body;
+	return need <= n ? need : 0;
 }
 
 /* False when the peer is gone. */
@@ -102,7 +106,7 @@ static bool send_owed(struct peer *p)
 			return false;
 		if ((n <= 0) != p->blocked) {
 			p->blocked = n <= 0;
-			watch(p, p->blocked ? EPOLLIN | EPOLLOUT : EPOLLIN, EPOLL_CTL_MOD);
+			watch(p->fd, p->blocked ? EPOLLIN | EPOLLOUT : EPOLLIN, EPOLL_CTL_MOD);
 		}
 		if (n <= 0)
 			return true;
@@ -120,12 +124,13 @@ static bool take_requests(struct peer *p, const char *bytes, size_t n)
 		p->owed++;
 	}
 	p->n = n - used;
-	if (p->n && !p->input)
+	if (!p->n)
+		return true;
+	if (!p->input)
 		p->input = malloc(INPUT_BYTES);
-	if (p->n && !p->input)
+	if (!p->input)
 		return false;
-	if (p->n)
-		memmove(p->input, bytes + used, p->n);
+	memmove(p->input, bytes + used, p->n);
 	return p->n < INPUT_BYTES;
 }
 
@@ -133,7 +138,7 @@ static bool take_requests(struct peer *p, const char *bytes, size_t n)
 static bool receive(struct peer *p)
 {
 	do {
-		char *to = p->n ? p->input : scratch;
+		char *to = p->input ? p->input : scratch;
 		int n = SSL_read(p->ssl, to + p->n, (int)(INPUT_BYTES - p->n));
 		if (n <= 0)
 			return SSL_get_error(p->ssl, n) == SSL_ERROR_WANT_READ;
@@ -166,15 +171,11 @@ static void accept_all(int listener)
 {
 	int fd;
 	while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-		struct peer *p = calloc(1, sizeof(*p));
-		if (!p)
-			die("out of memory");
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-		p->fd = fd;
-		p->ssl = SSL_new(tls);
-		if (!p->ssl || !SSL_set_fd(p->ssl, fd))
+		peers[fd] = (struct peer){.fd = fd, .ssl = SSL_new(tls)};
+		if (!peers[fd].ssl || !SSL_set_fd(peers[fd].ssl, fd))
 			die("SSL_new");
-		watch(p, EPOLLIN, EPOLL_CTL_ADD);
+		watch(fd, EPOLLIN, EPOLL_CTL_ADD);
 	}
 }
 
@@ -220,28 +221,34 @@ static int listen_on(unsigned short port)
 
 static _Noreturn void serve(int listener)
 {
-	struct epoll_event events[EVENTS], ev = {.events = EPOLLIN};
+	struct epoll_event events[EVENTS];
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &ev) < 0)
-		die("epoll");
+	if (epoll_fd < 0)
+		die("epoll_create1");
+	watch(listener, EPOLLIN, EPOLL_CTL_ADD);
 	for (;;) {
 		int n = epoll_wait(epoll_fd, events, EVENTS, -1);
 		for (int i = 0; i < n; i++) {
-			if (events[i].data.ptr)
-				on_event(events[i].data.ptr, events[i].events);
-			else
+			if (events[i].data.fd == listener)
 				accept_all(listener);
+			else
+				on_event(&peers[events[i].data.fd], events[i].events);
 		}
 	}
 }
 
-static void raise_descriptor_limit(void)
+/* One place for each descriptor there can be; only those in use are ever touched. */
+static void make_peers(void)
 {
 	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		die("getrlimit");
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		die("setrlimit");
+	peers = calloc(limit.rlim_cur, sizeof(*peers));
+	if (!peers)
+		die("calloc");
 }
 
 int main(int argc, char **argv)
@@ -250,10 +257,10 @@ int main(int argc, char **argv)
 		{"cert", required_argument, NULL, 'c'}, {"key", required_argument, NULL, 'k'},
 		{"ca", required_argument, NULL, 'a'}, {0}};
 	const char *cert = NULL, *key = NULL, *ca = NULL;
-	unsigned long port = 0;
+	uint64_t port = 0;
 	for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
 		if (o == 'p')
-			port = strtoul(optarg, NULL, 10);
+			port = str_to_u64(str_of(optarg), &port) ? port : UINT64_MAX;
 		else if (o == 'c')
 			cert = optarg;
 		else if (o == 'k')
@@ -266,7 +273,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	raise_descriptor_limit();
+	make_peers();
 	answer_bytes = (size_t)snprintf(answer, sizeof(answer), answer_format, sizeof(BODY) - 1);
 	make_context(cert, key, ca);
 	serve(listen_on((unsigned short)port));

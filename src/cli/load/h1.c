@@ -249,7 +249,7 @@ static int keep_piece(struct connection *c, struct str piece, struct err *e)
 
 static int read_answers(struct connection *c, struct str *in, struct err *e)
 {
-	struct str piece;
+	struct str piece = {NULL, 0};
 	for (;;) {
 		int rc = 0;
 		switch (h1_next(&c->h1.parser, in, &piece)) {

@@ -11,24 +11,23 @@
 #include "cli/load/h1.h"
 
 struct answer {
-	const char *text;
+	const char *text, *body;
 	int status;
-	const char *body;
 	bool close;
 };
 
 #define OK "HTTP/1.1 202 Accepted\r\n"
 
 static const struct answer good[] = {
-	{OK "Content-Length: 5\r\n\r\nhello", 202, "hello", false},
-	{OK "content-length:5 \r\nConnection: close\r\n\r\nhello", 202, "hello", true},
-	{OK "Content-Length: 0\r\n\r\n", 202, "", false},
-	{"HTTP/1.1 204 No Content\r\n\r\n", 204, "", false},
-	{OK "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 202, "hello", false},
-	{OK "Transfer-Encoding: chunked\r\n\r\n2;x=y\r\nhe\r\n3\r\nllo\r\n0\r\nTrailer: 1\r\n\r\n", 202,
-		"hello", false},
-	{"HTTP/1.1 100 Continue\r\n\r\n" OK "Content-Length: 1\r\n\r\nx", 202, "x", false},
-	{"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 1\r\n\r\nx", 503, "x", false},
+	{OK "Content-Length: 5\r\n\r\nhello", "hello", 202, false},
+	{OK "content-length:5 \r\nConnection: close\r\n\r\nhello", "hello", 202, true},
+	{OK "Content-Length: 0\r\n\r\n", "", 202, false},
+	{"HTTP/1.1 204 No Content\r\n\r\n", "", 204, false},
+	{OK "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "hello", 202, false},
+	{OK "Transfer-Encoding: chunked\r\n\r\n2;x=y\r\nhe\r\n3\r\nllo\r\n0\r\nTrailer: 1\r\n\r\n", "hello",
+		202, false},
+	{"HTTP/1.1 100 Continue\r\n\r\n" OK "Content-Length: 1\r\n\r\nx", "x", 202, false},
+	{"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 1\r\n\r\nx", "x", 503, false},
 };
 
 static const char *const bad[] = {

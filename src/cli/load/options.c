@@ -3,8 +3,6 @@
 #include "cli/load/options.h"
 
 #include <curl/curl.h>
-#include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -72,22 +70,31 @@ static bool parse_words(int argc, char **argv, struct words *w, int *ret_exit)
 	return args_parse(&args, argc, argv, ret_exit);
 }
 
-/* A decimal number that is not negative, and what follows it. */
-static bool read_number(const char *text, double *ret, const char **ret_rest)
+/* Digits, maybe with a point between them, and the rest of the text. */
+static bool read_number(struct str text, double *ret, struct str *ret_rest)
 {
-	char *end;
-	if (!(*text >= '0' && *text <= '9'))
+	static const double tenths[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6};
+	size_t n = 0;
+	uint64_t whole, part = 0;
+	while (n < text.n && ((text.p[n] >= '0' && text.p[n] <= '9') || text.p[n] == '.'))
+		n++;
+	struct str fraction = str_mem(text.p, n), head;
+	bool has_point = str_cut(&fraction, '.', &head);
+	if (!has_point)
+		head = fraction;
+	if (!str_to_u64(head, &whole))
 		return false;
-	errno = 0;
-	*ret = strtod(text, &end);
-	*ret_rest = end;
-	return !errno && isfinite(*ret);
+	if (has_point && (fraction.n >= ARRAY_LEN(tenths) || !str_to_u64(fraction, &part)))
+		return false;
+	*ret = (double)whole + (has_point ? (double)part / tenths[fraction.n] : 0);
+	*ret_rest = str_mem(text.p + n, text.n - n);
+	return true;
 }
 
 static bool read_rate(const char *text, double *ret)
 {
-	const char *rest;
-	return read_number(text, ret, &rest) && !*rest && *ret > 0 && *ret <= 1e8;
+	struct str rest;
+	return read_number(str_of(text), ret, &rest) && !rest.n && *ret > 0 && *ret <= 1e8;
 }
 
 /* "10s", "500ms", "2m"; up to a day. */
@@ -98,11 +105,11 @@ static bool read_duration(const char *text, int64_t *ret_ns)
 		double ns;
 	} units[] = {{"ms", 1e6}, {"s", 1e9}, {"m", 6e10}, {"h", 3.6e12}};
 	double v;
-	const char *rest;
-	if (!read_number(text, &v, &rest))
+	struct str rest;
+	if (!read_number(str_of(text), &v, &rest))
 		return false;
 	for (size_t i = 0; i < ARRAY_LEN(units); i++) {
-		if (!str_eq(str_of(rest), str_of(units[i].name)) || v * units[i].ns > 8.64e13)
+		if (!str_eq(rest, str_of(units[i].name)) || v * units[i].ns > 8.64e13)
 			continue;
 		*ret_ns = (int64_t)(v * units[i].ns);
 		return true;

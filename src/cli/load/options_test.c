@@ -21,11 +21,15 @@ enum { WORDS_MAX = 32 };
 static bool parse(const char *more, struct load_options *o, int *code)
 {
 	static char text[512];
-	char *argv[WORDS_MAX] = {NULL}, *at = text;
+	char *argv[WORDS_MAX] = {NULL};
 	int argc = 0;
 	snprintf(text, sizeof(text), "ingest --cert c --key k --ca a %s", more);
-	for (char *word; (word = strsep(&at, " ")) && argc < WORDS_MAX - 1;)
+	for (char *word = text, *space; word && argc < WORDS_MAX - 1; word = space) {
+		space = strchr(word, ' ');
+		if (space)
+			*space++ = 0;
 		argv[argc++] = word;
+	}
 	return load_options_read(argc, argv, o, code);
 }
 
@@ -80,7 +84,11 @@ static void test_refused(void **state)
 		"--url localhost",
 		"--url https://h --rate 0",
 		"--url https://h --rate -1",
-		"--url https://h --rate 1e99",
+		"--url https://h --rate 1e5",
+		"--url https://h --rate 1.",
+		"--url https://h --rate .5",
+		"--url https://h --rate 1.2.3",
+		"--url https://h --rate 999999999999",
 		"--url https://h --rate 5x",
 		"--url https://h --duration 5",
 		"--url https://h --duration 5y",

@@ -307,7 +307,7 @@ static void turn(struct load_worker *w, int64_t until_ns)
 /* A server that lets nobody in is not stormed until the end of the run. */
 static bool is_shut_out(const struct load_worker *w)
 {
-	return !w->result.accepted_in_all && w->result.failures[FAIL_REFUSED] >= 2 * w->connection_count;
+	return !w->result.accepted_in_all && w->result.failures[FAIL_REFUSED] >= 2UL * w->connection_count;
 }
 
 static bool is_over(const struct load_worker *w, int64_t now)
