@@ -7,7 +7,7 @@ import pytest
 from client import Load
 from waiting import eventually
 
-KILLS = int(os.environ.get("SEALPOST_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("SEALPOST_TEST_KILLS", "40"))
 
 
 @pytest.mark.crash

@@ -13,6 +13,8 @@ from waiting import eventually
 
 DISK_FAULTS = list(itertools.product(["write", "sync"], [errno.EIO, errno.ENOSPC], [1, FOR_GOOD]))
 POSTS = 40
+# A message whose delivery hit the fault is tried again soon, also where the fault swallowed the failure itself.
+SOON = {"retry_interval": "50ms", "lease_time": "1s"}
 
 
 def post_many(site, count):
@@ -65,7 +67,7 @@ def check_ledger(site, acknowledged):
 @pytest.mark.parametrize("skip", sample(range(0, 60), 3))
 def test_disk_fault_under_load(faulty, call, error, repeat, skip):
     daemon, faults = faulty
-    daemon.settings |= {"retry_interval": "50ms"}
+    daemon.settings |= SOON
     site = Site(daemon.start())
     faults.fail(call, error, skip, repeat)
     acknowledged, refused = post_many(site, POSTS)
@@ -95,7 +97,7 @@ def test_readiness_tells_of_a_disk_that_is_gone(faulty, error):
 @pytest.mark.parametrize("skip", sample(range(0, 2000), 12))
 def test_one_allocation_fails_under_load(faulty, skip):
     daemon, faults = faulty
-    daemon.settings |= {"retry_interval": "50ms"}
+    daemon.settings |= SOON
     site = Site(daemon.start())
     faults.fail("alloc", errno.ENOMEM, skip)
     acknowledged, refused = post_many(site, POSTS)
@@ -107,7 +109,7 @@ def test_one_allocation_fails_under_load(faulty, skip):
 
 def test_memory_is_gone_for_a_while(faulty):
     daemon, faults = faulty
-    daemon.settings |= {"retry_interval": "50ms"}
+    daemon.settings |= SOON
     site = Site(daemon.start())
     faults.fail("alloc", errno.ENOMEM, skip=50, repeat=500)
     acknowledged, _ = post_many(site, POSTS)
