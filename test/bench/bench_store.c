@@ -1,16 +1,16 @@
 /* bench_store.c - how fast the store takes messages and answers questions, and what each way of indexing
  * costs.
  *
- *   bench_store [options] DIR           through the store's own interface; DIR must be empty
+ *   bench_store [options] DIR          through the store's own interface; DIR must be empty
  *     --rows N        messages in all (1000000)      --batch N     messages in one operation (256)
  *     --in-flight N   operations outstanding (4)     --clients N   (1000)    --senders N   (1000000)
+ *     --envelope N    bytes of ciphertext (330)      --segment N   rows of an index segment (8192)
  *     --registered    store each message twice: registered first, then delivered
- *     --envelope N    bytes of ciphertext (330)
- *   bench_store --indexes [--rows N] DIR   the same rows through plain SQLite under different indexes: the
- * figures of doc/decisions/0006-store-indexes.md
+ *
+ *   bench_store --indexes [--rows N] DIR     the same rows through plain SQLite under different indexes
  *
  * Rows/s are of the wall clock, every commit synced; CPU is the whole process's, the making of messages
- * included. */
+ * included. The figures are in doc/decisions/0006-store-indexes.md. */
 #include <getopt.h>
 #include <semaphore.h>
 #include <sqlite3.h>
@@ -32,10 +32,10 @@ enum {
 };
 
 static struct settings {
-	long rows, batch, in_flight, clients, senders, envelope;
+	long rows, batch, in_flight, clients, senders, envelope, segment;
 	bool registered, indexes;
 	const char *dir;
-} settings = {1000000, 256, 4, 1000, 1000000, 330, false, false, NULL};
+} settings = {1000000, 256, 4, 1000, 1000000, 330, 0, false, false, NULL};
 
 static _Noreturn void die(const char *what, const struct err *e)
 {
@@ -298,9 +298,11 @@ static void time_queries(struct store *store)
 
 static void bench_store(void)
 {
+	struct store_sqlite_options sqlite = {.segment_rows = (unsigned)settings.segment};
 	struct store_options options = {
 		.driver = &store_driver_sqlite,
 		.location = settings.dir,
+		.driver_arg = &sqlite,
 		.clock = &clock_system,
 		.write_limit = (unsigned)settings.in_flight,
 		.group_max = (unsigned)settings.in_flight,
@@ -465,6 +467,7 @@ static void parse(int argc, char **argv)
 		{"clients", required_argument, NULL, 'c'},
 		{"senders", required_argument, NULL, 's'},
 		{"envelope", required_argument, NULL, 'e'},
+		{"segment", required_argument, NULL, 'm'},
 		{"registered", no_argument, NULL, 'g'},
 		{"indexes", no_argument, NULL, 'i'},
 		{NULL, 0, NULL, 0},
@@ -474,7 +477,8 @@ static void parse(int argc, char **argv)
 		['f'] = &settings.in_flight,
 		['c'] = &settings.clients,
 		['s'] = &settings.senders,
-		['e'] = &settings.envelope};
+		['e'] = &settings.envelope,
+		['m'] = &settings.segment};
 	bool good = true;
 	for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
 		if (option == '?')
@@ -493,7 +497,7 @@ static void parse(int argc, char **argv)
 	       (!settings.indexes || SEGMENT_ROWS % settings.batch == 0);
 	if (!good) {
 		fputs("usage: bench_store [--indexes] [--rows N] [--batch N] [--in-flight N] [--clients N] [--senders N]\n"
-		      "                   [--envelope N] [--registered] DIR\n",
+		      "                   [--envelope N] [--segment N] [--registered] DIR\n",
 			stderr);
 		exit(2);
 	}
