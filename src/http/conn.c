@@ -178,12 +178,8 @@ void conn_cut(struct conn *c)
 	else
 		let_go(c);
 	uncount(c);
-	bool polling = c->poll_open;
-	if (polling)
-		uv_close((uv_handle_t *)&c->poll, on_poll_closed);
+	uv_close((uv_handle_t *)&c->poll, on_poll_closed);
 	close(c->fd);
-	if (!polling)
-		conn_unref(c);
 }
 
 /* Waits, for a short while, until the peer has heard our last words: closing with bytes unread would send a
@@ -496,7 +492,6 @@ void conn_hand_over(struct conn *c, struct shard *to)
 static void on_poll_moved(uv_handle_t *handle)
 {
 	struct conn *c = container_of((uv_poll_t *)handle, struct conn, poll);
-	c->poll_open = false;
 	c->polled = 0;
 	conn_hand_over(c, server_pick_io(c->shard->server));
 }
@@ -520,7 +515,7 @@ static const struct protocol *negotiated(const struct conn *c)
 static void open_protocol(struct conn *c)
 {
 	c->state = CONN_OPEN;
-	buf_init(&c->in, c->shard->limits.head_bytes + 2 * RECEIVE_BYTES);
+	buf_init(&c->in, c->shard->limits.head_bytes + (size_t)2 * RECEIVE_BYTES);
 	conn_expect_nothing(c);
 	c->protocol = negotiated(c);
 	if (c->protocol->open(c) < 0) {
@@ -595,17 +590,30 @@ static int start_tls(struct conn *c)
 	return 0;
 }
 
+/* A connection that the loop could not take in. */
+static void turn_away(struct conn *c)
+{
+	stats_reject(c->shard->server->stats, REJECT_MEMORY);
+	uncount(c);
+	close(c->fd);
+	conn_unref(c);
+}
+
 static void arrive(struct task *task)
 {
 	struct conn *c = container_of(task, struct conn, task);
+	if (uv_poll_init(loop_uv(c->shard->loop), &c->poll, c->fd) != 0) {
+		turn_away(c);
+		return;
+	}
 	link_append(&c->shard->conns, &c->link);
-	c->poll_open = uv_poll_init(loop_uv(c->shard->loop), &c->poll, c->fd) == 0;
-	if (!c->poll_open || (c->tls && !c->ssl && start_tls(c) < 0)) {
+	bool fresh = c->tls && !c->ssl;
+	if (fresh && start_tls(c) < 0) {
 		stats_reject(c->shard->server->stats, REJECT_MEMORY);
 		conn_cut(c);
 	} else if (c->shard->draining) {
 		conn_cut(c);
-	} else if (c->tls && !SSL_is_init_finished(c->ssl)) {
+	} else if (fresh) {
 		update_poll(c);
 	} else {
 		open_protocol(c);

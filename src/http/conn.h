@@ -98,7 +98,6 @@ struct conn {
 	bool finishing;               /* closes once `out` is sent */
 	bool leaving;                 /* closes now, nothing is owed */
 	bool broken;                  /* to be cut as soon as nobody stands on it */
-	bool poll_open;               /* `poll` is a handle of the loop */
 	bool reading_on;              /* `task` is on its way */
 	struct buf in;                /* received, not yet taken by the protocol */
 	struct buf out;               /* not yet taken by the kernel */

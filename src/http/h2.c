@@ -8,6 +8,7 @@
  * stream the peer has reset while a handler works on them. Past that nothing is read, so opening and
  * resetting streams in a row gains a peer nothing; nghttp2 ends the connection of one that keeps at it, or
  * that floods us with frames that ask for an acknowledgment. */
+#include <ctype.h>
 #include <nghttp2/nghttp2.h>
 #include <stdio.h>
 
@@ -274,7 +275,7 @@ static struct str lower_copy(struct arena *arena, struct str s)
 {
 	char *out = arena_alloc(arena, s.n);
 	for (size_t i = 0; out && i < s.n; i++)
-		out[i] = s.p[i] >= 'A' && s.p[i] <= 'Z' ? (char)(s.p[i] | 0x20) : s.p[i];
+		out[i] = (char)tolower((unsigned char)s.p[i]); /* it is ASCII */
 	return (struct str){out, out ? s.n : 0};
 }
 

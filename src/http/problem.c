@@ -37,8 +37,8 @@ static struct str type_of(enum http_problem problem, char *out)
 {
 	int n = snprintf(out, TYPE_BYTES, "urn:sealpost:problem:%s", problems[problem].code);
 	ensure(n > 0 && n < TYPE_BYTES);
-	for (char *p = out; *p; p++)
-		*p = *p == '_' ? '-' : *p;
+	for (char *p = out; (p = strchr(p, '_'));)
+		*p = '-';
 	return str_mem(out, (size_t)n);
 }
 

@@ -1,6 +1,7 @@
 /* reply.c - what handlers call: looking into a request, and answering it. An answer is kept in the request
  * until its turn comes; the protocol turns it into bytes. */
 #include <ctype.h>
+#include <stdio.h>
 
 #include "http/request.h"
 #include "http/router.h"
@@ -54,18 +55,18 @@ static bool is_value(struct str s)
 	return true;
 }
 
-void http_set_header(struct http_request *http, const char *name, struct str value)
+void http_set_header(struct http_request *r, const char *name, struct str value)
 {
-	struct request *r = request_of(http);
-	struct answer *a = &r->answer;
+	struct request *q = request_of(r);
+	struct answer *a = &q->answer;
 	require(a->header_count < ANSWER_HEADERS && is_name(str_of(name)));
 	if (!is_value(value))
 		return;
-	struct http_header header = {arena_copy(&r->arena, str_of(name)), arena_copy(&r->arena, value)};
+	struct http_header header = {arena_copy(&q->arena, str_of(name)), arena_copy(&q->arena, value)};
 	if (header.name.p && header.value.p)
 		a->headers[a->header_count++] = header;
 	else
-		r->failed = true;
+		q->failed = true;
 }
 
 /* The connection may be gone: then nobody waits for the answer. */
@@ -92,38 +93,41 @@ static void answer(struct request *r, int status, const char *content_type, bool
 	answered(r);
 }
 
-void http_reply(struct http_request *http, int status, const char *content_type, struct str body)
+void http_reply(struct http_request *r, int status, const char *content_type, struct str body)
 {
-	struct request *r = request_of(http);
-	buf_add_str(&r->answer.body, body);
-	answer(r, status, content_type, false);
+	struct request *q = request_of(r);
+	buf_add_str(&q->answer.body, body);
+	answer(q, status, content_type, false);
 }
 
-void http_reply_close(struct http_request *http, int status, const char *content_type, struct str body)
+void http_reply_close(struct http_request *r, int status, const char *content_type, struct str body)
 {
-	struct request *r = request_of(http);
-	buf_add_str(&r->answer.body, body);
-	answer(r, status, content_type, true);
+	struct request *q = request_of(r);
+	buf_add_str(&q->answer.body, body);
+	answer(q, status, content_type, true);
 }
 
-void http_reply_buf(struct http_request *http, int status, const char *content_type, struct buf *body)
+void http_reply_buf(struct http_request *r, int status, const char *content_type, struct buf *body)
 {
-	struct request *r = request_of(http);
-	buf_wipe(&r->answer.body);
-	r->answer.body = *body;
+	struct request *q = request_of(r);
+	buf_wipe(&q->answer.body);
+	q->answer.body = *body;
 	buf_init(body, body->ceiling_bytes);
-	answer(r, status, content_type, false);
+	answer(q, status, content_type, false);
 }
 
 void http_reply_problem(
-	struct http_request *http, enum http_problem problem, const struct http_problem_options *o)
+	struct http_request *r, enum http_problem problem, const struct http_problem_options *o)
 {
 	static const struct http_problem_options none;
-	struct request *r = request_of(http);
+	struct request *q = request_of(r);
 	o = o ? o : &none;
 	unsigned retry_after_s = o->retry_after_s ? o->retry_after_s : http_problem_retry_after_s(problem);
-	if (retry_after_s)
-		http_set_header(http, "Retry-After", str_of(arena_printf(&r->arena, "%u", retry_after_s)));
-	http_problem_write(&r->answer.body, problem, o, http->request_id);
-	answer(r, http_problem_status(problem), "application/problem+json", o->close);
+	if (retry_after_s) {
+		char seconds[16];
+		snprintf(seconds, sizeof(seconds), "%u", retry_after_s);
+		http_set_header(r, "Retry-After", str_of(seconds));
+	}
+	http_problem_write(&q->answer.body, problem, o, r->request_id);
+	answer(q, http_problem_status(problem), "application/problem+json", o->close);
 }

@@ -170,20 +170,20 @@ static void identify(struct request *r)
 
 static const struct refusal peer_refusals[] = {
 	[CONN_GOOD] = {.set = false},
-	[CONN_OVER_LIMIT] = {true, PROBLEM_TOO_MANY_REQUESTS,
-		"too many open connections with this certificate", true},
-	[CONN_EXPIRED] = {true, PROBLEM_AUTHENTICATION_REQUIRED, "the certificate has expired", true},
-	[CONN_REVOKED] = {true, PROBLEM_CERTIFICATE_REVOKED, NULL, true},
-	[CONN_SUSPENDED] = {true, PROBLEM_FORBIDDEN, "the certificate is suspended", false},
-	[CONN_UNKNOWN] = {true, PROBLEM_FORBIDDEN, "the certificate is not registered", true},
+	[CONN_OVER_LIMIT] = {"too many open connections with this certificate", PROBLEM_TOO_MANY_REQUESTS,
+		true, true},
+	[CONN_EXPIRED] = {"the certificate has expired", PROBLEM_AUTHENTICATION_REQUIRED, true, true},
+	[CONN_REVOKED] = {NULL, PROBLEM_CERTIFICATE_REVOKED, true, true},
+	[CONN_SUSPENDED] = {"the certificate is suspended", PROBLEM_FORBIDDEN, true, false},
+	[CONN_UNKNOWN] = {"the certificate is not registered", PROBLEM_FORBIDDEN, true, true},
 };
 
 static const struct refusal route_refusals[] = {
 	[ROUTER_FOUND] = {.set = false},
-	[ROUTER_NOT_FOUND] = {true, PROBLEM_NOT_FOUND, NULL, false},
-	[ROUTER_METHOD] = {true, PROBLEM_METHOD_NOT_ALLOWED, NULL, false},
-	[ROUTER_UNAUTHENTICATED] = {true, PROBLEM_AUTHENTICATION_REQUIRED, NULL, false},
-	[ROUTER_FORBIDDEN] = {true, PROBLEM_FORBIDDEN, NULL, false},
+	[ROUTER_NOT_FOUND] = {NULL, PROBLEM_NOT_FOUND, true, false},
+	[ROUTER_METHOD] = {NULL, PROBLEM_METHOD_NOT_ALLOWED, true, false},
+	[ROUTER_UNAUTHENTICATED] = {NULL, PROBLEM_AUTHENTICATION_REQUIRED, true, false},
+	[ROUTER_FORBIDDEN] = {NULL, PROBLEM_FORBIDDEN, true, false},
 };
 
 static bool check_peer(struct request *r)
@@ -210,6 +210,15 @@ static void take_route(struct request *r, const struct router_match *match)
 	}
 }
 
+static void set_allow(struct request *r)
+{
+	const char *allow = router_allow(r->conn->shard->server->router, r->http.path, &r->arena);
+	if (allow)
+		http_set_header(&r->http, "Allow", str_of(allow));
+	else
+		r->failed = true;
+}
+
 static void find_route(struct request *r)
 {
 	const struct router *router = r->conn->shard->server->router;
@@ -223,7 +232,7 @@ static void find_route(struct request *r)
 	const struct refusal *refusal = &route_refusals[outcome];
 	request_refuse(r, refusal->problem, refusal->detail, refusal->close);
 	if (outcome == ROUTER_METHOD)
-		http_set_header(&r->http, "Allow", str_of(router_allow(router, r->http.path, &r->arena)));
+		set_allow(r);
 }
 
 void request_head_done(struct request *r)

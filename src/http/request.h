@@ -37,10 +37,9 @@ static inline bool answer_has_body(const struct answer *a)
 }
 
 struct refusal {
-	bool set;
+	const char *detail; /* may be NULL */
 	enum http_problem problem;
-	const char *detail;
-	bool close;
+	bool set, close;
 };
 
 struct request {

@@ -21,7 +21,7 @@
 
 #include "http/server.h"
 
-enum { WAIT_MS = 10000 };
+enum { WAIT_MS = 10000, LARGE_BYTES = 4 << 20 };
 
 /* --- handlers --- */
 
@@ -40,9 +40,9 @@ static void large(struct http_request *r)
 {
 	struct buf body;
 	buf_init(&body, SIZE_MAX / 2);
-	char *at = buf_reserve(&body, 4 << 20);
-	memset(at, 'x', 4 << 20);
-	buf_commit(&body, 4 << 20);
+	char *at = buf_reserve(&body, LARGE_BYTES);
+	memset(at, 'x', LARGE_BYTES);
+	buf_commit(&body, LARGE_BYTES);
 	http_reply_buf(r, 200, "text/plain", &body);
 }
 
@@ -473,7 +473,7 @@ static void large_answers_wait_for_the_peer(void **state)
 		send_str(fd, STR("GET /large HTTP/1.1\r\n" HOST "\r\n"));
 	send_str(fd, STR("GET /same HTTP/1.1\r\n" HOST CLOSE "\r\n"));
 	struct str got = until_end(fd, &in);
-	assert_true(got.n > 3u * (4 << 20) && has(got, "304"));
+	assert_true(got.n > (size_t)3 * LARGE_BYTES && has(got, "304"));
 	buf_clear(&in);
 	close(fd);
 }

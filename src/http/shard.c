@@ -24,7 +24,7 @@ static void format_date(struct wall t, char *out)
 	memcpy(out, "Www, DD Mmm YYYY HH:MM:SS GMT", DATE_BYTES);
 	memcpy(out, days + t.ms / DAY_MS % 7 * 3, 3);
 	memcpy(out + 5, stamp + 8, 2);
-	memcpy(out + 8, months + (month - 1) * 3, 3);
+	memcpy(out + 8, months + (size_t)3 * (month - 1), 3);
 	memcpy(out + 12, stamp, 4);
 	memcpy(out + 17, stamp + 11, 8);
 }
