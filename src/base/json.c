@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Arrays and objects inside each other; what we read has three levels. */
 enum { DEPTH_MAX = 32 };
@@ -93,6 +94,10 @@ int json_read(struct str text, json_t **ret, struct err *e)
 	const char *deep = text.n ? too_deep(text) : NULL;
 	if (deep)
 		return reject_at(text, deep, "nested too deeply", e);
+	/* jansson takes a NUL between tokens for the end of the text. */
+	const char *nul = text.n ? memchr(text.p, 0, text.n) : NULL;
+	if (nul)
+		return reject_at(text, nul, "a NUL byte", e);
 	json_error_t error;
 	json_t *root = json_loadb(text.n ? text.p : "", text.n, JSON_REJECT_DUPLICATES, &error);
 	if (!root) {

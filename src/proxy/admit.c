@@ -48,20 +48,11 @@ bool proxy_content_type_is(const struct http_request *r, struct str media_type)
 	return true;
 }
 
-/* W3C Trace Context: version 00, lower-case hex; anything else is dropped, as the specification asks. */
+/* What is not sane is dropped, as W3C Trace Context asks. */
 struct str proxy_traceparent(const struct http_request *r)
 {
-	static const char shape[] = "hh-hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh-hhhhhhhhhhhhhhhh-hh";
 	struct str value = http_header(r, STR("traceparent"));
-	if (value.n != sizeof(shape) - 1)
-		return (struct str){"", 0};
-	for (size_t i = 0; i < value.n; i++) {
-		char c = value.p[i];
-		bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-		if (shape[i] == '-' ? c != '-' : !hex)
-			return (struct str){"", 0};
-	}
-	return value;
+	return value.p && traceparent_valid(value) ? value : (struct str){"", 0};
 }
 
 void proxy_refuse_invalid(struct http_request *r, const struct message_problems *problems)
