@@ -19,16 +19,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { KEPT_FD = 3, SETUP_FAILED = 99, WORK_BYTES = 4 * 1024 * 1024 };
+enum { KEPT_FD = 3, SETUP_FAILED = 99, PAGE_BYTES = 4096, WORK_BYTES = 4 * 1024 * 1024 };
 
 static void open_file(void)
 {
-	(void)!open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+	close(open("/etc/passwd", O_RDONLY | O_CLOEXEC));
 }
 
 static void make_socket(void)
 {
-	(void)!socket(AF_INET, SOCK_STREAM, 0);
+	close(socket(AF_INET, SOCK_STREAM, 0));
 }
 
 static void make_pair(void)
@@ -59,13 +59,14 @@ static void trace_parent(void)
 
 static void map_code(void)
 {
-	(void)!mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, 0, 0);
+	munmap(page, PAGE_BYTES);
 }
 
 static void make_code(void)
 {
-	void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	(void)!mprotect(page, 4096, PROT_READ | PROT_EXEC);
+	void *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, 0, 0);
+	(void)!mprotect(page, PAGE_BYTES, PROT_READ | PROT_EXEC);
 }
 
 static void remove_file(void)

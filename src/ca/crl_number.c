@@ -36,11 +36,9 @@ int crl_number_init(const char *path, struct err *e)
 	return file_replace(path, 0600, str_mem(slots, sizeof(slots) - 1), e);
 }
 
-int crl_number_open(const char *path, struct crl_number *ret, struct err *e)
+/* The higher of the good slots. */
+static int read_slots(int fd, const char *path, struct crl_number *ret, struct err *e)
 {
-	AUTO(fd_auto) int fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return err_sys(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_FATAL, "open '%s'", path);
 	char slots[SLOTS * SLOT_BYTES];
 	if (pread(fd, slots, sizeof(slots), 0) != sizeof(slots))
 		return err_set(e, ERR_FATAL, "'%s' is too short", path);
@@ -48,12 +46,22 @@ int crl_number_open(const char *path, struct crl_number *ret, struct err *e)
 	uint64_t number;
 	for (size_t slot = 0; slot < SLOTS; slot++)
 		if (slot_read(slots + slot * SLOT_BYTES, &number) && (!found || number > ret->last)) {
-			*ret = (struct crl_number){-1, number, slot};
+			*ret = (struct crl_number){fd, number, slot};
 			found = true;
 		}
-	if (!found)
-		return err_set(e, ERR_FATAL, "'%s' is damaged", path);
-	ret->fd = TAKE_FD(fd);
+	return found ? 0 : err_set(e, ERR_FATAL, "'%s' is damaged", path);
+}
+
+int crl_number_open(const char *path, struct crl_number *ret, struct err *e)
+{
+	AUTO(fd_auto) int fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return err_sys(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_FATAL, "open '%s'", path);
+	struct crl_number opened;
+	if (read_slots(fd, path, &opened, e) < 0)
+		return -1;
+	TAKE_FD(fd);
+	*ret = opened;
 	return 0;
 }
 

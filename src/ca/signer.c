@@ -209,5 +209,5 @@ void ca_signer_main(void)
 	int result = run(&s, confined, &why, &e);
 	if (result < 0)
 		fprintf(stderr, "sealpost-signer: %s\n", e.text);
-	_exit(result < 0);
+	_exit(result < 0 ? 1 : 0);
 }

@@ -561,26 +561,20 @@ static const struct {
 #undef RULE
 };
 
-/* The first certificate of the chain that breaks rule number `rule`. */
-static const char *rule_fault(size_t rule, STACK_OF(X509) * chain, const struct leaf *leaf,
-	const char *trust_domain, unsigned *ret_depth)
+/* Looks for the first certificate of the chain that breaks rule number `rule`; *s is left at it. */
+static const char *rule_fault(size_t rule, STACK_OF(X509) * chain, struct subject *s)
 {
 	unsigned count = (unsigned)sk_X509_num(chain);
-	for (unsigned depth = 0; depth < count; depth++) {
+	const char *fault = NULL;
+	for (unsigned depth = 0; depth < count && !fault; depth++) {
 		if (!(checks[rule].scope & (depth ? CA : LEAF)))
 			continue;
-		struct subject subject = {.cert = sk_X509_value(chain, (int)depth),
-			.depth = depth,
-			.anchor = depth + 1 == count,
-			.leaf = leaf,
-			.trust_domain = trust_domain};
-		const char *fault = checks[rule].fault(&subject);
-		if (fault) {
-			*ret_depth = depth;
-			return fault;
-		}
+		s->cert = sk_X509_value(chain, (int)depth);
+		s->depth = depth;
+		s->anchor = depth + 1 == count;
+		fault = checks[rule].fault(s);
 	}
-	return NULL;
+	return fault;
 }
 
 bool profile_check(STACK_OF(X509) * chain, const char *trust_domain, profile_verdict *each, void *arg,
@@ -588,17 +582,17 @@ bool profile_check(STACK_OF(X509) * chain, const char *trust_domain, profile_ver
 {
 	require(sk_X509_num(chain) > 0);
 	const struct leaf leaf = read_leaf(sk_X509_value(chain, 0));
+	struct subject s = {.leaf = &leaf, .trust_domain = trust_domain};
 	const struct profile_rule *broken = NULL;
 	for (size_t i = 0; i < profile_rule_count && (each || !broken); i++) {
-		unsigned depth = 0;
-		const char *fault = rule_fault(i, chain, &leaf, trust_domain, &depth);
+		const char *fault = rule_fault(i, chain, &s);
 		if (fault && !broken) {
 			broken = &profile_rules[i];
-			err_set(e, ERR_REJECT, "certificate %u of the chain: %s: %s", depth, broken->name,
+			err_set(e, ERR_REJECT, "certificate %u of the chain: %s: %s", s.depth, broken->name,
 				fault);
 		}
 		if (each)
-			each(arg, &profile_rules[i], fault, depth);
+			each(arg, &profile_rules[i], fault, s.depth);
 	}
 	if (broken)
 		*ret_broken = broken;

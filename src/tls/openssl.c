@@ -43,11 +43,8 @@ static bool mode_is_secret(const struct stat *st)
 	return (st->st_mode & ACCESSPERMS & ~allowed) == 0;
 }
 
-int bio_open_file(const char *path, bool secret, BIO **ret, struct err *e)
+static int check_file(int fd, const char *path, bool secret, struct err *e)
 {
-	AUTO(fd_auto) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return err_sys(e, ERR_FATAL, "open '%s'", path);
 	struct stat st;
 	if (fstat(fd, &st) < 0)
 		return err_sys(e, ERR_FATAL, "stat '%s'", path);
@@ -56,6 +53,16 @@ int bio_open_file(const char *path, bool secret, BIO **ret, struct err *e)
 	if (secret && !mode_is_secret(&st))
 		return err_set(e, ERR_FATAL, "'%s' may be read by others (mode %04o): chmod 600 it", path,
 			(unsigned)(st.st_mode & ALLPERMS));
+	return 0;
+}
+
+int bio_open_file(const char *path, bool secret, BIO **ret, struct err *e)
+{
+	AUTO(fd_auto) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return err_sys(e, ERR_FATAL, "open '%s'", path);
+	if (check_file(fd, path, secret, e) < 0)
+		return -1;
 	FILE *file = fdopen(fd, "r");
 	if (!file)
 		return err_sys(e, ERR_FATAL, "open '%s'", path);
