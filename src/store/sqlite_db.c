@@ -49,7 +49,7 @@ void sq_close(struct sq *s)
 int sq_prepare(struct sq *s, const struct sq_text *texts, unsigned count, struct err *e)
 {
 	s->texts = texts;
-	s->statements = calloc(count, sizeof(*s->statements));
+	s->statements = calloc(count, sizeof(sqlite3_stmt *));
 	if (!s->statements)
 		return err_oom(e);
 	s->statement_count = count;
@@ -215,7 +215,7 @@ struct str sq_column_str(struct sq_columns *c)
 void sq_column_exact(struct sq_columns *c, void *ret, size_t n)
 {
 	struct str s = peek(c);
-	if (s.n == n)
+	if (s.p && s.n == n)
 		memcpy(ret, s.p, n);
 	else
 		c->damaged = true;

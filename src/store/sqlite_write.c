@@ -510,7 +510,7 @@ static int put_message(struct sqlite_writer *w, struct store_message *item, stru
 		return -1;
 	if (added)
 		return 0;
-	struct known old;
+	struct known old = {0};
 	int found = find_message(w, &item->sealed.id, &old, e);
 	if (found < 0)
 		return -1;
@@ -533,7 +533,7 @@ int sqlite_put_messages(void *state, struct store_messages *put, struct err *e)
 int sqlite_put_status(void *state, struct store_status *put, struct err *e)
 {
 	struct sqlite_writer *w = writer_of(state);
-	struct known old;
+	struct known old = {0};
 	int found = find_message(w, &put->id, &old, e);
 	if (found < 0)
 		return -1;
@@ -627,8 +627,8 @@ int sqlite_put_client(void *state, struct store_client_put *put, struct err *e)
 {
 	struct sqlite_writer *w = writer_of(state);
 	const struct store_client *client = &put->client;
-	bool same_domain;
-	int64_t status;
+	bool same_domain = false;
+	int64_t status = 0;
 	int found = find_client(w, client->name, client->domain, &same_domain, &status, e);
 	if (found < 0)
 		return -1;
@@ -674,8 +674,8 @@ int sqlite_put_cert(void *state, struct store_cert_put *put, struct err *e)
 	const struct store_cert *cert = &put->cert;
 	int client = SQ_ROW;
 	if (put->create_client && str_eq(cert->role, STR("client"))) {
-		bool same_domain;
-		int64_t status;
+		bool same_domain = false;
+		int64_t status = 0;
 		client = find_client(w, cert->name, cert->domain, &same_domain, &status, e);
 		if (client < 0)
 			return -1;
@@ -721,8 +721,8 @@ int sqlite_revoke(void *state, struct store_revoke *revoke, struct err *e)
 	revoke->revoked_count = (unsigned)changed;
 	if (changed)
 		return 0;
-	AUTO(sq_reset_auto)
-	struct sq_args any = sq_args(&w->sq, revoke->serial_bytes ? ANY_SERIAL : ANY_NAME);
+	unsigned matching = revoke->serial_bytes ? ANY_SERIAL : ANY_NAME;
+	AUTO(sq_reset_auto) struct sq_args any = sq_args(&w->sq, matching);
 	bind_named(&any, revoke);
 	int found = sq_next(&w->sq, &any, e);
 	return found == SQ_END   ? err_set(e, ERR_NOT_FOUND, "no certificate matches")

@@ -16,7 +16,8 @@
 enum {
 	DEFAULT_PROBE_MS = 1000,
 	AUDIT_PAGE_ROWS = 256, /* rows that the audit check reads at once */
-	AUDIT_ROW_BYTES = sizeof(struct store_audit_row) + 5 * STORE_TEXT_BYTES + STORE_DETAIL_BYTES + 256,
+	AUDIT_ROW_BYTES =
+		sizeof(struct store_audit_row) + (size_t)5 * STORE_TEXT_BYTES + STORE_DETAIL_BYTES + 256,
 };
 
 struct store {

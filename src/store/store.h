@@ -6,7 +6,7 @@
  * Exactly once:  UNIQUE(message_id); a message stored again is reported as a duplicate and changes nothing.
  * Durability:    a write completes after its commit is on disk.
  * Ownership:     operation structs and all they point to belong to the caller and stay until completion; read
- *                results live in the arena given.
+ *                results live in the arena given (ERR_RETRY when it is too small for them).
  * Threads:       store_submit from any thread; store_read_* and store_*_check from any thread that may block.
  * All reads have returned before store_close. Errors:        ERR_RETRY engine away or disk full; ERR_REJECT
  * breaks a rule named here; ERR_NOT_FOUND, ERR_CONFLICT for the single row; ERR_FATAL corrupt, or a schema

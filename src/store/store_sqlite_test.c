@@ -499,7 +499,7 @@ static void test_log_stays_small(void **state)
 		if (i % 7 == 0)
 			(void)fixture_counts(f);
 		assert_int_equal(stat(path, &st), 0);
-		assert_true(st.st_size < 2 * 40 * 4096);
+		assert_true(st.st_size < 2L * 40 * 4096);
 	}
 	/* Closing leaves one file, with everything in it. */
 	fixture_close(f);

@@ -1,5 +1,4 @@
-/* bench_store.c - how fast the store takes messages and answers questions, and what each way of indexing
- * costs.
+/* bench_store.c - how fast the store takes messages and answers questions, and what each kind of index costs.
  *
  *   bench_store [options] DIR          through the store's own interface; DIR must be empty
  *     --rows N        messages in all (1000000)      --batch N     messages in one operation (256)
@@ -115,7 +114,7 @@ static void sender_index(uint64_t n, uint8_t ret[STORE_INDEX_BYTES])
 		x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
 		x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
 		x ^= x >> 31;
-		memcpy(ret + 8 * i, &x, sizeof(x));
+		memcpy(ret + (size_t)8 * i, &x, sizeof(x));
 	}
 }
 
