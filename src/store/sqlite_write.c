@@ -725,9 +725,9 @@ int sqlite_revoke(void *state, struct store_revoke *revoke, struct err *e)
 	AUTO(sq_reset_auto) struct sq_args any = sq_args(&w->sq, matching);
 	bind_named(&any, revoke);
 	int found = sq_next(&w->sq, &any, e);
-	return found == SQ_END   ? err_set(e, ERR_NOT_FOUND, "no certificate matches")
-	       : found == SQ_ROW ? STORE_UNCHANGED
-				 : -1;
+	if (found == SQ_END)
+		return err_set(e, ERR_NOT_FOUND, "no certificate matches");
+	return found == SQ_ROW ? STORE_UNCHANGED : -1;
 }
 
 /* --- audit --- */
