@@ -1,19 +1,20 @@
 /* driver.h - what a queue engine supplies. Contract of every function, for those who write one.
  *
- * All functions run on the queue's committer thread, one at a time; a driver needs no locks (open and close run
- * before and after that thread). `begin` … `commit` brackets a group of operations: their effects come, durably and
- * together, with commit; after `abort` it is as if none had been called, in memory too. put, lease, settle, renew,
- * redrive, purge and pause are called inside a group only; find, list and stats inside or outside.
+ * All functions run on the queue's committer thread, one at a time; a driver needs no locks (open and close
+ * run before and after that thread). `begin` … `commit` brackets a group of operations: their effects come,
+ * durably and together, with commit; after `abort` it is as if none had been called, in memory too. put,
+ * lease, settle, renew, redrive, purge and pause are called inside a group only; find, list and stats inside
+ * or outside.
  *
- * A lease is a change too: it is committed before the messages are handed out, so that a message which kills its
- * worker's process has been counted. A lease that no one ended when the process died counts as one attempt at the
- * next open, and the messages are due at once; close ends all leases without counting.
+ * A lease is a change too: it is committed before the messages are handed out, so that a message which kills
+ * its worker's process has been counted. A lease that no one ended when the process died counts as one
+ * attempt at the next open, and the messages are due at once; close ends all leases without counting.
  *
  * Pauses are kept by the driver and obeyed by queue.c.
  *
- * Errors: <0 with ERR_RETRY when the engine cannot now (disk full, away), ERR_FATAL when it is broken: the group
- *         is aborted. ERR_NOT_FOUND, ERR_REJECT, ERR_CONFLICT concern the single operation, which changed nothing.
- * The conformance suite (queue_conformance_test.c) runs over every driver. */
+ * Errors: <0 with ERR_RETRY when the engine cannot now (disk full, away), ERR_FATAL when it is broken: the
+ * group is aborted. ERR_NOT_FOUND, ERR_REJECT, ERR_CONFLICT concern the single operation, which changed
+ * nothing. The conformance suite (queue_conformance_test.c) runs over every driver. */
 #ifndef QUEUE_DRIVER_H
 #define QUEUE_DRIVER_H
 
@@ -26,8 +27,8 @@ struct queue_driver_options {
 	void *arg; /* queue_options.driver_arg */
 };
 
-/* list, redrive, purge: a part is done, and op.progress says how far; call again with the same operation, in this
- * group or a later one. So that no group waits for a long scan. */
+/* list, redrive, purge: a part is done, and op.progress says how far; call again with the same operation, in
+ * this group or a later one. So that no group waits for a long scan. */
 enum { QUEUE_UNFINISHED = 1 };
 
 struct queue_driver {
@@ -57,12 +58,14 @@ struct queue_driver {
 	MUST_CHECK int (*purge)(void *state, struct queue_purge *purge, struct err *e);
 	MUST_CHECK int (*pause)(void *state, struct queue_pause *pause, struct err *e);
 
-	/* Outside a group: ends leases that have run out (each counts as an attempt), forgets old idempotency keys,
-	 * reconnects. Sets *ret_next to the next moment at which it or a message that falls due wants attention
+	/* Outside a group: ends leases that have run out (each counts as an attempt), forgets old idempotency
+	 * keys, reconnects. Sets *ret_next to the next moment at which it or a message that falls due wants
+	 * attention
 	 * ({INT64_MAX}: none). Returns whether messages are due now. */
 	bool (*tick)(void *state, struct mono now, struct mono *ret_next);
 
-	/* Outside a group, after a failed commit: a small durable write, to find out whether the engine works again. */
+	/* Outside a group, after a failed commit: a small durable write, to find out whether the engine works
+	 * again. */
 	MUST_CHECK int (*probe)(void *state, struct err *e);
 };
 

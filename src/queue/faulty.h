@@ -1,9 +1,9 @@
 /* faulty.h - a driver that wraps another one and fails as told, for tests.
  *
- * queue_options.driver_arg (queue_driver_options.arg) points to a struct faulty, which stays the test's. Each call
- * of open, begin, commit, an operation or probe counts. A failing begin, commit, probe or open is not made; a
- * failing operation is made first: its group has to undo it.
- * Threads: as drivers; a test that changes the plan while a queue runs has to know that it is idle. */
+ * queue_options.driver_arg (queue_driver_options.arg) points to a struct faulty, which stays the test's. Each
+ * call of open, begin, commit, an operation or probe counts. A failing begin, commit, probe or open is not
+ * made; a failing operation is made first: its group has to undo it. Threads: as drivers; a test that changes
+ * the plan while a queue runs has to know that it is idle. */
 #ifndef QUEUE_FAULTY_H
 #define QUEUE_FAULTY_H
 

@@ -1,19 +1,18 @@
-/* leasing.c - see leasing.h. Members of a batch are written as u64 key and u32 attempts each: a message that has
- * been settled or retried since does not have that many attempts any more, and is not counted again when the
- * batch is restored. */
+/* leasing.c - see leasing.h. The record of a batch names the messages that are still held, u64 key each: it
+ * is written when the batch goes out, again when part of it came back, and goes with the last message. */
 #include "queue/leasing.h"
 
 #include "base/auto.h"
 
 enum {
 	LEASE_MAX = 65536, /* messages in a batch, whatever is asked for */
-	MEMBER_BYTES = 8 + 4,
+	MEMBER_BYTES = 8,
 };
 
 AUTO_DEFINE(schedule_batch_unref, struct schedule_batch *)
 
-void leasing_init(struct leasing *l, const struct leasing_shelf *shelf, void *state, const struct clock *clock,
-	struct schedule *schedule)
+void leasing_init(struct leasing *l, const struct leasing_shelf *shelf, void *state,
+	const struct clock *clock, struct schedule *schedule)
 {
 	*l = (struct leasing){.shelf = shelf, .state = state, .clock = clock, .schedule = schedule};
 	buf_init(&l->history, HISTORY_MAX_BYTES);
@@ -58,23 +57,45 @@ static int write_attempt(struct leasing *l, const struct schedule_entry *entry,
 	return l->shelf->rewrite(l->state, entry, &row, e);
 }
 
-static int batch_shrunk(struct leasing *l, const struct schedule_batch *batch, struct err *e)
-{
-	return batch->held || !l->shelf->batch_back ? 0 : l->shelf->batch_back(l->state, batch->token, e);
-}
-
 static struct queue_attempt attempt_now(
 	const struct leasing *l, const struct schedule_batch *batch, struct str reason)
 {
 	return (struct queue_attempt){clock_wall(l->clock), str_of(batch->worker), reason};
 }
 
+/* --- batches --- */
+
+/* Writes which messages of the batch are held now. */
+static int write_batch(struct leasing *l, const struct schedule_batch *batch, struct err *e)
+{
+	if (!l->shelf->batch_held)
+		return 0;
+	const struct schedule_lease *lease;
+	buf_reset(&l->members);
+	for (size_t cursor = 0; (lease = schedule_member(l->schedule, batch, &cursor));)
+		buf_add_u64(&l->members, lease->entry.key);
+	if (l->members.failed)
+		return err_oom(e);
+	return l->shelf->batch_held(l->state, batch, buf_str(&l->members), e);
+}
+
+/* Leases of `batch` end; *touched is the batch of which others ended before, which is written once for all.
+ */
+static int touch_batch(struct leasing *l, const struct schedule_batch **touched,
+	const struct schedule_batch *batch, struct err *e)
+{
+	const struct schedule_batch *before = *touched;
+	*touched = batch;
+	return before && before != batch ? write_batch(l, before, e) : 0;
+}
+
 /* --- lease --- */
 
-static int bury_damaged(
-	struct leasing *l, const struct schedule_batch *batch, const struct schedule_entry *entry, struct err *e)
+static int bury_damaged(struct leasing *l, const struct schedule_batch *batch,
+	const struct schedule_entry *entry, struct err *e)
 {
-	struct queue_attempt attempt = attempt_now(l, batch, STR("damaged: the stored record cannot be read"));
+	struct queue_attempt attempt =
+		attempt_now(l, batch, STR("damaged: the stored record cannot be read"));
 	if (write_attempt(l, entry, &attempt, true, attempt.at, e) < 0)
 		return -1;
 	schedule_bury(l->schedule, entry);
@@ -89,15 +110,13 @@ static int lease_one(struct leasing *l, struct queue_lease *lease, struct schedu
 		return bury_damaged(l, batch, entry, e);
 	m->ref = (struct queue_ref){.handle = (int64_t)entry->key, .token = batch->token};
 	m->attempt_count = entry->attempts;
-	buf_add_u64(&l->members, entry->key);
-	buf_add_u32(&l->members, entry->attempts);
 	lease->count++;
 	return schedule_lease(l->schedule, batch, entry, lease->deadline, e);
 }
 
 /* Takes what is due until there is enough; a full arena ends it early. */
-static int lease_all(
-	struct leasing *l, struct queue_lease *lease, unsigned max, struct schedule_batch *batch, struct err *e)
+static int lease_all(struct leasing *l, struct queue_lease *lease, unsigned max, struct schedule_batch *batch,
+	struct err *e)
 {
 	struct wall now = clock_wall(l->clock);
 	struct schedule_entry entry;
@@ -137,20 +156,15 @@ int leasing_lease(struct leasing *l, struct queue_lease *lease, struct err *e)
 	AUTO(schedule_batch_unref_auto) struct schedule_batch *batch = NULL;
 	if (schedule_batch_new(l->schedule, 0, str_of(lease->worker), &batch, e) < 0)
 		return -1;
-	buf_reset(&l->members);
 	if (lease_all(l, lease, max, batch, e) < 0)
 		return -1;
-	if (l->members.failed)
-		return err_oom(e);
-	if (!lease->count || !l->shelf->batch_out)
-		return 0;
-	return l->shelf->batch_out(l->state, batch, buf_str(&l->members), e);
+	return lease->count ? write_batch(l, batch, e) : 0;
 }
 
 /* --- settle, renew --- */
 
-static int settle_done(struct leasing *l, struct schedule_lease *lease, const struct queue_settlement *item,
-	struct err *e)
+static int settle_done(
+	struct leasing *l, struct schedule_lease *lease, const struct queue_settlement *item, struct err *e)
 {
 	(void)item;
 	if (l->shelf->erase(l->state, &lease->entry, e) < 0)
@@ -158,8 +172,8 @@ static int settle_done(struct leasing *l, struct schedule_lease *lease, const st
 	return schedule_done(l->schedule, lease, e);
 }
 
-static int settle_retry(struct leasing *l, struct schedule_lease *lease, const struct queue_settlement *item,
-	struct err *e)
+static int settle_retry(
+	struct leasing *l, struct schedule_lease *lease, const struct queue_settlement *item, struct err *e)
 {
 	struct queue_attempt attempt = attempt_now(l, lease->batch, item->reason);
 	if (write_attempt(l, &lease->entry, &attempt, false, item->due_at, e) < 0)
@@ -167,8 +181,8 @@ static int settle_retry(struct leasing *l, struct schedule_lease *lease, const s
 	return schedule_retry(l->schedule, lease, item->due_at, e);
 }
 
-static int settle_dead(struct leasing *l, struct schedule_lease *lease, const struct queue_settlement *item,
-	struct err *e)
+static int settle_dead(
+	struct leasing *l, struct schedule_lease *lease, const struct queue_settlement *item, struct err *e)
 {
 	struct queue_attempt attempt = attempt_now(l, lease->batch, item->reason);
 	if (write_attempt(l, &lease->entry, &attempt, true, attempt.at, e) < 0)
@@ -176,8 +190,8 @@ static int settle_dead(struct leasing *l, struct schedule_lease *lease, const st
 	return schedule_dead(l->schedule, lease, e);
 }
 
-static int settle_release(struct leasing *l, struct schedule_lease *lease,
-	const struct queue_settlement *item, struct err *e)
+static int settle_release(
+	struct leasing *l, struct schedule_lease *lease, const struct queue_settlement *item, struct err *e)
 {
 	(void)item;
 	return schedule_release(l->schedule, lease, e);
@@ -198,6 +212,7 @@ static struct schedule_lease *lease_of(const struct leasing *l, const struct que
 
 int leasing_settle(struct leasing *l, struct queue_settle *settle, struct err *e)
 {
+	const struct schedule_batch *touched = NULL;
 	settle->stale_count = 0;
 	for (unsigned i = 0; i < settle->count; i++) {
 		struct queue_settlement *item = &settle->items[i];
@@ -206,11 +221,11 @@ int leasing_settle(struct leasing *l, struct queue_settle *settle, struct err *e
 		settle->stale_count += item->stale;
 		if (item->stale)
 			continue;
-		const struct schedule_batch *batch = lease->batch;
-		if (settle_by_verdict[item->verdict](l, lease, item, e) < 0 || batch_shrunk(l, batch, e) < 0)
+		if (touch_batch(l, &touched, lease->batch, e) < 0 ||
+			settle_by_verdict[item->verdict](l, lease, item, e) < 0)
 			return -1;
 	}
-	return 0;
+	return touch_batch(l, &touched, NULL, e);
 }
 
 int leasing_renew(struct leasing *l, struct queue_renew *renew, struct err *e)
@@ -232,20 +247,20 @@ int leasing_renew(struct leasing *l, struct queue_renew *renew, struct err *e)
 int leasing_expire(struct leasing *l, unsigned max, struct err *e)
 {
 	struct mono now = clock_mono(l->clock);
+	const struct schedule_batch *touched = NULL;
+	const struct queue_settlement retry = {
+		.due_at = clock_wall(l->clock),
+		.reason = STR("lease_expired: no result in time, or the process that held it ended"),
+	};
 	unsigned cursor = 0, count = 0;
-	for (; count < max; count++) {
-		struct schedule_lease *lease = schedule_expired(l->schedule, now, &cursor);
+	for (struct schedule_lease *lease; count < max; count++) {
+		lease = schedule_expired(l->schedule, now, &cursor);
 		if (!lease)
 			break;
-		const struct schedule_batch *batch = lease->batch;
-		struct queue_settlement retry = {
-			.due_at = clock_wall(l->clock),
-			.reason = STR("lease_expired: no result in time, or the process that held it ended"),
-		};
-		if (settle_retry(l, lease, &retry, e) < 0 || batch_shrunk(l, batch, e) < 0)
+		if (touch_batch(l, &touched, lease->batch, e) < 0 || settle_retry(l, lease, &retry, e) < 0)
 			return -1;
 	}
-	return (int)count;
+	return touch_batch(l, &touched, NULL, e) < 0 ? -1 : (int)count;
 }
 
 int leasing_restore(struct leasing *l, uint64_t token, struct str worker, struct str members, struct err *e)
@@ -255,16 +270,15 @@ int leasing_restore(struct leasing *l, uint64_t token, struct str worker, struct
 		return -1;
 	struct mono past = clock_mono(l->clock);
 	struct cursor c = cursor_of(members);
-	while (c.n && !c.failed) {
+	while (c.n >= MEMBER_BYTES) {
 		uint64_t key = cursor_u64(&c);
-		uint32_t attempts = cursor_u32(&c);
 		struct schedule_entry entry;
-		/* Released from one batch and leased again in another: it is in both. */
+		/* Named twice: the file was tampered with. */
 		if (schedule_find(l->schedule, key, 0))
 			continue;
-		int found = l->shelf->waiting(l->state, key, attempts, &entry, e);
+		int found = l->shelf->waiting(l->state, key, &entry, e);
 		if (found < 0 || (found && schedule_lease(l->schedule, batch, &entry, past, e) < 0))
 			return -1;
 	}
-	return batch_shrunk(l, batch, e);
+	return batch->held ? 0 : write_batch(l, batch, e);
 }

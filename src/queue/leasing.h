@@ -1,10 +1,8 @@
 /* leasing.h - handing messages out and taking verdicts back, for drivers that keep messages in key order: the
  * rules are here, once; the rows are the driver's (struct leasing_shelf).
  *
- * Groups:  everything here belongs to the group under way; the driver brackets it, and calls schedule_commit or
- *          schedule_abort itself.
- * Errors:  as in driver.h.
- * Threads: one at a time. */
+ * Groups:  everything here belongs to the group under way; the driver brackets it, and calls schedule_commit
+ * or schedule_abort itself. Errors:  as in driver.h. Threads: one at a time. */
 #ifndef QUEUE_LEASING_H
 #define QUEUE_LEASING_H
 
@@ -25,15 +23,13 @@ struct leasing_shelf {
 	MUST_CHECK int (*rewrite)(
 		void *state, const struct schedule_entry *entry, const struct row *row, struct err *e);
 
-	/* A batch goes out, and its last message came back. `members` is for leasing_restore. Both may be NULL when
-	 * leases end with the process anyway. */
-	MUST_CHECK int (*batch_out)(
+	/* These messages of a batch are held, for leasing_restore; none: it has ended. NULL when leases end
+	 * with the process anyway. */
+	MUST_CHECK int (*batch_held)(
 		void *state, const struct schedule_batch *batch, struct str members, struct err *e);
-	MUST_CHECK int (*batch_back)(void *state, uint64_t token, struct err *e);
 
-	/* For leasing_restore: fills *ret for a message that still waits with this many attempts: 1, else 0. */
-	MUST_CHECK int (*waiting)(
-		void *state, uint64_t key, uint32_t attempts, struct schedule_entry *ret, struct err *e);
+	/* For leasing_restore: fills *ret for a message that waits: 1, else 0. */
+	MUST_CHECK int (*waiting)(void *state, uint64_t key, struct schedule_entry *ret, struct err *e);
 };
 
 struct leasing {
@@ -44,8 +40,8 @@ struct leasing {
 	struct buf history, members; /* scratch */
 };
 
-void leasing_init(struct leasing *l, const struct leasing_shelf *shelf, void *state, const struct clock *clock,
-	struct schedule *schedule);
+void leasing_init(struct leasing *l, const struct leasing_shelf *shelf, void *state,
+	const struct clock *clock, struct schedule *schedule);
 void leasing_clear(struct leasing *l);
 
 /* The driver's operations. */

@@ -1,8 +1,8 @@
-/* map.c - see map.h. Open addressing with linear probing: one cache line for most look-ups. A removal closes the
- * gap by moving later members of the run back, so there are no tombstones and no slow decay.
+/* map.c - see map.h. Open addressing with linear probing: one cache line for most look-ups. A removal closes
+ * the gap by moving later members of the run back, so there are no tombstones and no slow decay.
  *
- * Placing by multiplication with a random odd number (Dietzfelbinger's multiply-shift) keeps two keys apart with
- * a probability that does not depend on the keys. */
+ * Placing by multiplication with a random odd number (Dietzfelbinger's multiply-shift) keeps two keys apart
+ * with a probability that does not depend on the keys. */
 #include "queue/map.h"
 
 #include <stdlib.h>

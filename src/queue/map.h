@@ -1,9 +1,7 @@
 /* map.h - 64-bit keys to 64-bit values in memory; a key may have several values.
- * Bounds:    grows with what is in it, 16 bytes a slot, at most two thirds full; never shrinks, so that what was
- *            removed can always be put back.
- * Ownership: map_init in place, map_clear frees.
- * Threads:   one at a time.
- * Security:  places depend on a random seed, so that nobody can choose keys that crowd together. */
+ * Bounds:    grows with what is in it, 16 bytes a slot, at most two thirds full; never shrinks, so that what
+ * was removed can always be put back. Ownership: map_init in place, map_clear frees. Threads:   one at a
+ * time. Security:  places depend on a random seed, so that nobody can choose keys that crowd together. */
 #ifndef QUEUE_MAP_H
 #define QUEUE_MAP_H
 

@@ -1,8 +1,9 @@
-/* memory.c - the queue in memory: the reference for other drivers, and for trying things out. Nothing survives
- * the process.
+/* memory.c - the queue in memory: the reference for other drivers, and for trying things out. Nothing
+ * survives the process.
  *
- * Three tables by order key: messages that wait (leased ones too), dead letters, remembered requests. Everything
- * that waits is always in the lanes of the schedule, except after an abort, when they are read again. */
+ * Three tables by order key: messages that wait (leased ones too), dead letters, remembered requests.
+ * Everything that waits is always in the lanes of the schedule, except after an abort, when they are read
+ * again. */
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -394,7 +395,8 @@ static int purge_one(struct memory *m, uint64_t key, struct err *e)
 
 typedef int dead_action(struct memory *m, uint64_t key, struct err *e);
 
-static int act(struct memory *m, uint64_t key, const struct dead_choice *choice, dead_action *action, struct err *e)
+static int act(
+	struct memory *m, uint64_t key, const struct dead_choice *choice, dead_action *action, struct err *e)
 {
 	(*choice->matched)++;
 	return choice->dry_run ? 0 : action(m, key, e);
@@ -414,7 +416,8 @@ static int dead_by_id(struct memory *m, const struct dead_choice *choice, dead_a
 	return 0;
 }
 
-static int dead_by_filter(struct memory *m, const struct dead_choice *choice, dead_action *action, struct err *e)
+static int dead_by_filter(
+	struct memory *m, const struct dead_choice *choice, dead_action *action, struct err *e)
 {
 	for (unsigned i = 0; i < SCAN_ROWS; i++) {
 		size_t place = table_place(&m->dead, *choice->progress + 1);

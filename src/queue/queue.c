@@ -1,13 +1,14 @@
-/* queue.c - see queue.h. The engine is base/group.h: one committer thread, on which everything here runs except
- * the functions at the end. Its backend functions hand each operation to the driver.
+/* queue.c - see queue.h. The engine is base/group.h: one committer thread, on which everything here runs
+ * except the functions at the end. Its backend functions hand each operation to the driver.
  *
- * Operations that cannot be answered in their own group are parked: leases that found nothing due, and scans that
- * a driver does in parts. Before a group commits, parked operations of earlier groups get their turn, so that a
- * message is committed and leased by one sync; when nothing else comes, tick makes a group for them alone. An answer
- * is given only when its group has committed, and outside of groups, because a group still walks the chain that
- * its operations form.
+ * Operations that cannot be answered in their own group are parked: leases that found nothing due, and scans
+ * that a driver does in parts. Before a group commits, parked operations of earlier groups get their turn, so
+ * that a message is committed and leased by one sync; when nothing else comes, tick makes a group for them
+ * alone. An answer is given only when its group has committed, and outside of groups, because a group still
+ * walks the chain that its operations form.
  *
- * Housekeeping belongs to tick, but under load there is no pause for tick; then begin does it once in a while. */
+ * Housekeeping belongs to tick, but under load there is no pause for tick; then begin does it once in a
+ * while. */
 #include "queue/queue.h"
 
 #include <stdatomic.h>
@@ -74,7 +75,8 @@ static void publish(struct queue *q)
 		.delivery_paused = q->stats.delivery_paused,
 		.healthy = q->trouble.kind == ERR_NONE,
 	};
-	snprintf(glance.trouble, sizeof(glance.trouble), "%.*s", (int)sizeof(glance.trouble) - 1, q->trouble.text);
+	snprintf(glance.trouble, sizeof(glance.trouble), "%.*s", (int)sizeof(glance.trouble) - 1,
+		q->trouble.text);
 	pthread_mutex_lock(&q->board->lock);
 	q->board->glance = glance;
 	pthread_mutex_unlock(&q->board->lock);

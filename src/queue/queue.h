@@ -3,17 +3,16 @@
  * Every operation is asynchronous: fill its struct, submit op->op, get it back through op->op.complete (see
  * base/group.h) once its effect is durable. Blocking callers use the queue_*_wait functions.
  *
- * Durability: a put completes only after the message survives power loss; so do settle, redrive, purge, pause.
- * Leases:     a leased message is hidden from others until settled or until its lease expires; then its token is
- *             stale and settling with it changes nothing. Attempts are counted when settled as RETRY or DEAD, and
- *             when a lease expires or its process died (the try may have been what killed it).
- * Order:      first in, first out among due messages; retries take their turn when due, behind no backlog:
- *             due retries and new messages alternate, so neither starves the other.
- * Ownership:  operation structs and everything they point to belong to the caller until completion. Bodies of
- *             put are copied; messages handed out by lease live in the operation's arena.
- * Threads:    submit from any thread; see group.h for completions.
- * Errors:     ERR_RETRY: not durable now (disk full, I/O error, engine away): nothing was accepted.
- * Security:   bodies are sealed by the caller; this module never logs. */
+ * Durability: a put completes only after the message survives power loss; so do settle, redrive, purge,
+ * pause. Leases:     a leased message is hidden from others until settled or until its lease expires; then
+ * its token is stale and settling with it changes nothing. Attempts are counted when settled as RETRY or
+ * DEAD, and when a lease expires or its process died (the try may have been what killed it). Order: first in,
+ * first out among due messages; retries take their turn when due, behind no backlog: due retries and new
+ * messages alternate, so neither starves the other. Ownership:  operation structs and everything they point
+ * to belong to the caller until completion. Bodies of put are copied; messages handed out by lease live in
+ * the operation's arena. Threads:    submit from any thread; see group.h for completions. Errors: ERR_RETRY:
+ * not durable now (disk full, I/O error, engine away): nothing was accepted. Security:   bodies are sealed by
+ * the caller; this module never logs. */
 #ifndef QUEUE_QUEUE_H
 #define QUEUE_QUEUE_H
 
@@ -29,14 +28,14 @@ struct queue_driver;
 
 struct queue_options {
 	const struct queue_driver *driver;
-	const char *location;        /* the driver's: a directory for sqlite, a URL for redis, NULL for memory */
+	const char *location; /* the driver's: a directory for sqlite, a URL for redis, NULL for memory */
 	const struct clock *clock;
-	unsigned put_limit;          /* operations outstanding before queue_put is refused, e.g. 8192 */
-	unsigned group_max;          /* operations in one commit, e.g. 1024 */
-	int64_t idempotency_ms;      /* how long a key is remembered, at least */
+	unsigned put_limit;     /* operations outstanding before queue_put is refused, e.g. 8192 */
+	unsigned group_max;     /* operations in one commit, e.g. 1024 */
+	int64_t idempotency_ms; /* how long a key is remembered, at least */
 	void (*observe)(void *arg, unsigned ops, int64_t commit_ns);
 	void *observe_arg;
-	void *driver_arg;            /* the driver's own; NULL for most */
+	void *driver_arg; /* the driver's own; NULL for most */
 };
 
 MUST_CHECK int queue_open(const struct queue_options *o, struct queue **ret, struct err *e);
@@ -70,14 +69,15 @@ struct queue_put {
 	struct group_op op;
 	struct sealed *messages;
 	unsigned count;
-	/* Idempotency, for the request as a whole. key_hash covers client and key; payload_hash what was sent.
-	 * All-zero key_hash: none. */
+	/* Idempotency, for the request as a whole. key_hash covers client and key; payload_hash what was
+	 * sent. All-zero key_hash: none. */
 	uint8_t key_hash[QUEUE_HASH_BYTES];
 	uint8_t payload_hash[QUEUE_HASH_BYTES];
 	bool has_key;
-	/* Result: op.result is QUEUE_STORED, QUEUE_REPLAYED or QUEUE_MISMATCH (neither of the latter stored anything). */
-	uint64_t position;          /* of the first message among those waiting, from 1 */
-	struct uuid first_id;       /* QUEUE_REPLAYED: of the first answer */
+	/* Result: op.result is QUEUE_STORED, QUEUE_REPLAYED or QUEUE_MISMATCH (neither of the latter stored
+	 * anything). */
+	uint64_t position;    /* of the first message among those waiting, from 1 */
+	struct uuid first_id; /* QUEUE_REPLAYED: of the first answer */
 	struct wall first_accepted_at;
 	uint64_t first_position;
 	unsigned first_count;
@@ -91,7 +91,7 @@ MUST_CHECK int queue_put(struct queue *q, struct queue_put *put);
 struct queue_ref {
 	int64_t handle; /* the driver's; sqlite: row number */
 	uint64_t token;
-	uint64_t part;  /* the driver's; redis: partition and entry */
+	uint64_t part; /* the driver's; redis: partition and entry */
 };
 
 struct queue_message {
@@ -102,13 +102,13 @@ struct queue_message {
 
 struct queue_lease {
 	struct group_op op;
-	const char *worker;    /* who; at most 64 bytes; for list and the attempt history */
+	const char *worker; /* who; at most 64 bytes; for list and the attempt history */
 	unsigned max;
 	int64_t lease_ms, wait_ms;
-	struct arena *arena;   /* messages live here */
+	struct arena *arena; /* messages live here */
 	struct queue_message *messages;
-	unsigned count;        /* may be 0: nothing due within wait_ms, or delivery is paused */
-	struct mono deadline;  /* the engine's */
+	unsigned count;       /* may be 0: nothing due within wait_ms, or delivery is paused */
+	struct mono deadline; /* the engine's */
 };
 void queue_lease(struct queue *q, struct queue_lease *lease);
 
@@ -122,9 +122,9 @@ enum queue_verdict {
 struct queue_settlement {
 	struct queue_ref ref;
 	enum queue_verdict verdict;
-	struct wall due_at;    /* QUEUE_RETRY */
-	struct str reason;     /* RETRY and DEAD: code and text, at most 256 bytes, no payload */
-	bool stale;            /* result: the lease was no longer ours; nothing changed */
+	struct wall due_at; /* QUEUE_RETRY */
+	struct str reason;  /* RETRY and DEAD: code and text, at most 256 bytes, no payload */
+	bool stale;         /* result: the lease was no longer ours; nothing changed */
 };
 struct queue_settle {
 	struct group_op op;
@@ -172,22 +172,22 @@ struct queue_find {
 };
 
 struct queue_filter {
-	int state;               /* enum message_state, or -1 for any */
+	int state;                    /* enum message_state, or -1 for any */
 	struct str client_id, domain; /* .n == 0: any */
-	struct str reason_has;   /* substring of the last reason */
-	struct wall accepted_before; /* .ms == 0: any */
+	struct str reason_has;        /* substring of the last reason */
+	struct wall accepted_before;  /* .ms == 0: any */
 };
 
 /* list: keyset paging in order of acceptance. */
 struct queue_list {
 	struct group_op op;
 	struct queue_filter filter;
-	uint64_t after_key;      /* uuid_order_key of the last one seen, 0 to start */
+	uint64_t after_key; /* uuid_order_key of the last one seen, 0 to start */
 	unsigned max;
 	struct arena *arena;
 	struct queue_entry *entries;
-	unsigned count;          /* less than max: there are no more */
-	uint64_t progress;       /* the driver's */
+	unsigned count;    /* less than max: there are no more */
+	uint64_t progress; /* the driver's */
 };
 
 struct queue_stats {
@@ -205,12 +205,12 @@ struct queue_stats {
 struct queue_redrive {
 	struct group_op op;
 	const struct uuid *ids;
-	unsigned id_count;  /* 0: by filter */
+	unsigned id_count; /* 0: by filter */
 	struct queue_filter filter;
 	unsigned max;
 	bool dry_run;
-	uint64_t matched;   /* result; with dry_run nothing changed */
-	uint64_t progress;  /* the driver's */
+	uint64_t matched;  /* result; with dry_run nothing changed */
+	uint64_t progress; /* the driver's */
 };
 struct queue_purge {
 	struct group_op op;
@@ -227,7 +227,7 @@ struct queue_purge {
  * separate, survive a restart, and carry a reason. */
 struct queue_pause {
 	struct group_op op;
-	bool accept;      /* which of the two */
+	bool accept; /* which of the two */
 	bool on;
 	char reason[128];
 };
@@ -243,8 +243,8 @@ struct queue_glance {
 	uint64_t queued, processing, failed;
 	struct wall oldest_accepted_at; /* .ms == 0 when empty */
 	bool accept_paused, delivery_paused;
-	bool healthy;         /* the last commit succeeded */
-	char trouble[160];    /* why not */
+	bool healthy;      /* the last commit succeeded */
+	char trouble[160]; /* why not */
 	struct group_stats group;
 };
 void queue_glance(const struct queue *q, struct queue_glance *ret);

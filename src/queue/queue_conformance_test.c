@@ -38,10 +38,10 @@ struct subject {
 	const char *name;
 	const struct queue_driver *driver;
 	const struct queue_driver *inner; /* of faulty */
-	bool persists;                     /* and can be crashed */
-	void (*make)(struct bed *b);       /* fills b->location */
+	bool persists;                    /* and can be crashed */
+	void (*make)(struct bed *b);      /* fills b->location */
 	void (*drop)(struct bed *b);
-	void (*crash)(struct bed *b);      /* as if the process had been killed; leaves the driver closed */
+	void (*crash)(struct bed *b); /* as if the process had been killed; leaves the driver closed */
 };
 
 struct bed {
@@ -57,14 +57,16 @@ struct bed {
 
 /* --- places --- */
 
+/* In memory where there is such a place: what a disk does is not the question here. */
 static void make_dir(struct bed *b)
 {
-	const char *tmp = getenv("TMPDIR");
-	snprintf(b->location, sizeof(b->location), "%s/sealpost-queue-XXXXXX", tmp ? tmp : "/tmp");
+	const char *place = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+	snprintf(b->location, sizeof(b->location), "%s/sealpost-queue-XXXXXX", place);
 	assert_non_null(mkdtemp(b->location));
 }
 
-static void each_file(const char *dir, void (*visit)(const char *path, const char *name, void *arg), void *arg)
+static void each_file(
+	const char *dir, void (*visit)(const char *path, const char *name, void *arg), void *arg)
 {
 	DIR *d = opendir(dir);
 	assert_non_null(d);
@@ -118,7 +120,8 @@ static void make_nothing(struct bed *b)
 static const struct subject subjects[] = {
 	{"memory", &queue_driver_memory, .make = make_nothing, .drop = make_nothing},
 	{"sqlite", &queue_driver_sqlite, NULL, true, make_dir, drop_dir, crash_dir},
-	{"faulty memory", &queue_driver_faulty, &queue_driver_memory, .make = make_nothing, .drop = make_nothing},
+	{"faulty memory", &queue_driver_faulty, &queue_driver_memory, .make = make_nothing,
+		.drop = make_nothing},
 	{"faulty sqlite", &queue_driver_faulty, &queue_driver_sqlite, true, make_dir, drop_dir, crash_dir},
 };
 
@@ -232,12 +235,16 @@ static struct uuid new_id(struct bed *b)
 static struct sealed message_of(struct uuid id, struct wall at, const char *client)
 {
 	static _Thread_local struct buf envelope;
-	struct envelope env = {.sequence = uuid_order_key(&id), .ciphertext = STR("ciphertext and its authentication tag")};
+	struct envelope env = {
+		.sequence = uuid_order_key(&id), .ciphertext = STR("ciphertext and its authentication tag")};
 	if (!envelope.ceiling_bytes)
 		buf_init(&envelope, 1024);
 	buf_reset(&envelope);
 	envelope_encode(&env, &envelope);
-	return (struct sealed){.id = id, .accepted_at = at, .client_id = str_of(client), .domain = STR("example"),
+	return (struct sealed){.id = id,
+		.accepted_at = at,
+		.client_id = str_of(client),
+		.domain = STR("example"),
 		.envelope = buf_str(&envelope)};
 }
 
@@ -262,8 +269,10 @@ static struct uuid put_one(struct bed *b)
 static struct queue_lease lease_for(struct bed *b, unsigned max)
 {
 	arena_reset(&b->arena);
-	return (struct queue_lease){
-		.worker = b->worker[0] ? b->worker : "w1", .max = max, .lease_ms = LEASE_MS, .arena = &b->arena};
+	return (struct queue_lease){.worker = b->worker[0] ? b->worker : "w1",
+		.max = max,
+		.lease_ms = LEASE_MS,
+		.arena = &b->arena};
 }
 
 static struct queue_lease lease_some(struct bed *b, unsigned max)
@@ -288,7 +297,8 @@ static void assert_nothing_due(struct bed *b)
 }
 
 /* Returns whether the verdict came too late. */
-static bool settle_one(struct bed *b, struct queue_ref ref, enum queue_verdict verdict, int64_t in_ms, const char *why)
+static bool settle_one(
+	struct bed *b, struct queue_ref ref, enum queue_verdict verdict, int64_t in_ms, const char *why)
 {
 	struct queue_settlement item = {
 		.ref = ref, .verdict = verdict, .due_at = {b->clock.now.ms + in_ms}, .reason = str_of(why)};
@@ -343,8 +353,11 @@ static struct queue_entry found(struct bed *b, struct uuid id)
 
 static struct queue_list list_of(struct bed *b, struct queue_filter filter, uint64_t after_key, unsigned max)
 {
-	struct queue_list list = {
-		.filter = filter, .after_key = after_key, .progress = after_key, .max = max, .arena = &b->arena};
+	struct queue_list list = {.filter = filter,
+		.after_key = after_key,
+		.progress = after_key,
+		.max = max,
+		.arena = &b->arena};
 	arena_reset(&b->arena);
 	assert_int_equal(RUN_WHOLE(b, list, &list), 0);
 	return list;
@@ -439,7 +452,8 @@ static void test_refused_put_spares_its_group(void **state)
 	struct bed *b = *state;
 	const struct queue_driver *d = b->subject->driver;
 	struct uuid known = put_one(b);
-	struct sealed good = new_message(b), bad[2] = {new_message(b), message_of(known, b->clock.now, "alpha")};
+	struct sealed good = new_message(b),
+		      bad[2] = {new_message(b), message_of(known, b->clock.now, "alpha")};
 	struct queue_put first = {.messages = &good, .count = 1}, second = {.messages = bad, .count = 2};
 	assert_int_equal(d->begin(b->state, NULL), 0);
 	assert_int_equal(d->put(b->state, &first, &first.op.err), QUEUE_STORED);
@@ -965,7 +979,8 @@ static void test_long_scans_come_in_parts(void **state)
 	struct queue_put put = {.messages = m, .count = COUNT};
 	assert_int_equal(RUN(b, put, &put), QUEUE_STORED);
 
-	struct queue_list list = {.filter = {.state = MESSAGE_FAILED + 0, .client_id = STR("nobody")}, .max = 1,
+	struct queue_list list = {.filter = {.state = MESSAGE_FAILED + 0, .client_id = STR("nobody")},
+		.max = 1,
 		.arena = &b->arena};
 	list.filter.state = -1;
 	assert_int_equal(RUN(b, list, &list), QUEUE_UNFINISHED);
@@ -1087,8 +1102,10 @@ static void test_abort_undoes_everything(void **state)
 	for (unsigned i = 0; i < ARRAY_LEN(verdicts); i++) {
 		struct queue_settlement items[3];
 		for (unsigned j = 0; j < 3; j++)
-			items[j] = (struct queue_settlement){
-				.ref = refs[j], .verdict = verdicts[i], .due_at = b->clock.now, .reason = STR("x")};
+			items[j] = (struct queue_settlement){.ref = refs[j],
+				.verdict = verdicts[i],
+				.due_at = b->clock.now,
+				.reason = STR("x")};
 		struct queue_settle settle = {.items = items, .count = 3};
 		assert_int_equal(RUN_ABORTED(b, settle, &settle), 0);
 		assert_int_equal(settle.stale_count, 0);
@@ -1262,8 +1279,8 @@ static void walk_put(struct walk *w)
 	if (!ok(w, w->bed->subject->driver->put(w->bed->state, &put, &w->e)))
 		return;
 	for (unsigned i = 0; i < count; i++)
-		w->model.messages[w->model.count++] =
-			(struct model_message){.id = m[i].id, .state = WAITING, .due_ms = w->bed->clock.now.ms};
+		w->model.messages[w->model.count++] = (struct model_message){
+			.id = m[i].id, .state = WAITING, .due_ms = w->bed->clock.now.ms};
 }
 
 static void walk_lease(struct walk *w)
@@ -1293,7 +1310,9 @@ static void walk_settle(struct walk *w)
 		if (!m)
 			break;
 		of[count] = m;
-		items[count++] = (struct queue_settlement){.ref = m->ref, .verdict = pick(w, 4), .reason = STR("walk"),
+		items[count++] = (struct queue_settlement){.ref = m->ref,
+			.verdict = pick(w, 4),
+			.reason = STR("walk"),
 			.due_at = {w->bed->clock.now.ms + (int64_t)pick(w, 5000)}};
 	}
 	struct queue_settle settle = {.items = items, .count = count};
@@ -1362,8 +1381,8 @@ static void model_end_leases(struct walk *w, bool counted)
 
 static void walk_group(struct walk *w)
 {
-	static void (*const steps[])(struct walk *) = {walk_put, walk_put, walk_lease, walk_lease, walk_settle,
-		walk_settle, walk_settle, walk_stale, walk_redrive, walk_purge};
+	static void (*const steps[])(struct walk *) = {walk_put, walk_put, walk_lease, walk_lease,
+		walk_settle, walk_settle, walk_settle, walk_stale, walk_redrive, walk_purge};
 	const struct queue_driver *d = w->bed->subject->driver;
 	w->before = w->model;
 	w->failed = false;
@@ -1412,7 +1431,8 @@ static void walk_verify(struct walk *w)
 	struct bed *b = w->bed;
 	static const enum message_state seen_as[] = {
 		[WAITING] = MESSAGE_QUEUED, [HELD] = MESSAGE_PROCESSING, [DEAD] = MESSAGE_FAILED};
-	assert_counts(b, model_count(&w->model, WAITING), model_count(&w->model, HELD), model_count(&w->model, DEAD));
+	assert_counts(b, model_count(&w->model, WAITING), model_count(&w->model, HELD),
+		model_count(&w->model, DEAD));
 	struct queue_list list = list_of(b, (struct queue_filter){.state = -1}, 0, WALK_MESSAGES + 1);
 	assert_int_equal(list.count, w->model.count - model_count(&w->model, NOT_THERE));
 	unsigned retrying = 0;
@@ -1482,7 +1502,8 @@ static void test_every_call_may_fail(void **state)
 	bool reached = true;
 	for (unsigned k = 2; reached; k++) {
 		struct bed *own = bed_new(subject);
-		AUTO(free_auto) struct walk *w = walk_new(own, 88172645463325252);
+		AUTO(free_auto)
+		struct walk *w = walk_new(own, 88172645463325252);
 		own->faulty.fail_at = k;
 		own->faulty.fail_count = 1 + k % 2;
 		own->faulty.kind = k % 3 ? ERR_RETRY : ERR_FATAL;
@@ -1525,7 +1546,8 @@ static void test_backlog(void **state)
 			uint64_t key = uuid_order_key(&lease.messages[i].sealed.id);
 			assert_true(key > previous);
 			previous = key;
-			items[i] = (struct queue_settlement){.ref = lease.messages[i].ref, .verdict = QUEUE_DONE};
+			items[i] = (struct queue_settlement){
+				.ref = lease.messages[i].ref, .verdict = QUEUE_DONE};
 		}
 		struct queue_settle settle = {.items = items, .count = lease.count};
 		assert_int_equal(RUN(b, settle, &settle), 0);
@@ -1538,7 +1560,10 @@ static void test_backlog(void **state)
 
 /* --- the table --- */
 
-#define CASE(name) {#name, test_##name}
+#define CASE(name)                                                                                           \
+	{                                                                                                    \
+#name, test_##name                                                                           \
+	}
 
 static const struct {
 	const char *name;
@@ -1607,7 +1632,8 @@ int main(void)
 		size_t c = i % ARRAY_LEN(cases);
 		snprintf(names[i], sizeof(names[i]), "%s: %s", subject->name, cases[c].name);
 		/* cmocka hands initial_state on as it is; set_up only reads it. */
-		tests[i] = (struct CMUnitTest){names[i], cases[c].run, set_up, tear_down, (void *)(uintptr_t)subject};
+		tests[i] = (struct CMUnitTest){
+			names[i], cases[c].run, set_up, tear_down, (void *)(uintptr_t)subject};
 	}
 	return cmocka_run_group_tests_name("queue drivers", tests, NULL, NULL);
 }

@@ -32,16 +32,17 @@ static inline struct wall key_time(uint64_t key)
 	return (struct wall){(int64_t)(key >> 16)};
 }
 
-/* The history with one more attempt at its end, and the oldest dropped when it was full. Worker and reason are cut
- * to their limits. */
+/* The history with one more attempt at its end, and the oldest dropped when it was full. Worker and reason
+ * are cut to their limits. */
 void history_append(struct str history, const struct queue_attempt *attempt, struct buf *out);
 
-/* What is known of the row, as views. A record that does not decode gives an entry with the id's order key only,
- * and false. */
+/* What is known of the row, as views. A record that does not decode gives an entry with the id's order key
+ * only, and false. */
 bool row_entry(const struct row *row, bool leased, struct queue_entry *ret);
 
 /* Whether the filter lets the entry through; the state only if `any_state` is false. */
-MUST_CHECK bool entry_matches(const struct queue_entry *entry, const struct queue_filter *filter, bool any_state);
+MUST_CHECK bool entry_matches(
+	const struct queue_entry *entry, const struct queue_filter *filter, bool any_state);
 
 /* Into the operation's arena: the entry for find, with its attempts; and one more entry of a list. */
 MUST_CHECK int row_find(const struct row *row, bool leased, struct queue_find *find, struct err *e);

@@ -1,18 +1,19 @@
 /* schedule.c - see schedule.h.
  *
- * A lane is a heap of the entries up to its horizon, and the promise that everything up to the horizon that waits
- * and is not leased is in the heap; what lies behind the horizon is only with the driver. While a lane is
- * `complete` nothing lies behind, and new entries move the horizon. When more than a window's worth waits, they
- * stay with the driver; when the heap runs empty it is filled again from the horizon on. A message that is
- * committed late, with a key below the horizon (several threads draw ids before one of them commits), goes into
- * the heap and is not passed over.
+ * A lane is a heap of the entries up to its horizon, and the promise that everything up to the horizon that
+ * waits and is not leased is in the heap; what lies behind the horizon is only with the driver. While a lane
+ * is `complete` nothing lies behind, and new entries move the horizon. When more than a window's worth waits,
+ * they stay with the driver; when the heap runs empty it is filled again from the horizon on. A message that
+ * is committed late, with a key below the horizon (several threads draw ids before one of them commits), goes
+ * into the heap and is not passed over.
  *
- * Whatever goes wrong with a lane, its heap can be thrown away and read again from the driver, leaving out what
- * is leased. That is how an abort undoes lanes, and what happens when a heap cannot grow.
+ * Whatever goes wrong with a lane, its heap can be thrown away and read again from the driver, leaving out
+ * what is leased. That is how an abort undoes lanes, and what happens when a heap cannot grow.
  *
- * Leases are an array in no order plus a map from key to place. Each change of a lease is logged with what was
- * before, and an abort plays the log back. Expired leases are found by looking at all of them, but only when
- * the earliest deadline has come: that is about once per lease time, because leases are taken and settled in step.
+ * Leases are an array in no order plus a map from key to place. Each change of a lease is logged with what
+ * was before, and an abort plays the log back. Expired leases are found by looking at all of them, but only
+ * when the earliest deadline has come: that is about once per lease time, because leases are taken and
+ * settled in step.
  *
  * Taking turns between clients would go into lane_pop: the heap is a window of candidates. */
 #include "queue/schedule.h"
@@ -54,7 +55,7 @@ struct schedule {
 
 	struct schedule_lease *leases;
 	size_t lease_count, lease_room, leased_retrying;
-	struct map place_of; /* key to place in leases, from 1 */
+	struct map place_of;  /* key to place in leases, from 1 */
 	struct mono earliest; /* no deadline is before */
 	uint64_t next_token;
 
@@ -263,6 +264,17 @@ struct schedule_lease *schedule_find(const struct schedule *s, uint64_t key, uin
 	return token == 0 || token == lease->batch->token ? lease : NULL;
 }
 
+const struct schedule_lease *schedule_member(
+	const struct schedule *s, const struct schedule_batch *batch, size_t *cursor)
+{
+	while (*cursor < s->lease_count) {
+		const struct schedule_lease *lease = &s->leases[(*cursor)++];
+		if (lease->batch == batch)
+			return lease;
+	}
+	return NULL;
+}
+
 struct schedule_lease *schedule_expired(struct schedule *s, struct mono now, unsigned *cursor)
 {
 	if (!mono_reached(now, s->earliest))
@@ -433,7 +445,8 @@ unsigned schedule_leased(const struct schedule *s)
 	return (unsigned)s->lease_count;
 }
 
-/* Since when the first entry is due; an id's time may be ahead of the clock, a fresh message is due all the same. */
+/* Since when the first entry is due; an id's time may be ahead of the clock, a fresh message is due all the
+ * same. */
 static int64_t due_since(const struct schedule_entry *first, struct wall now)
 {
 	if (first->lane == LANE_RETRY)

@@ -1,17 +1,17 @@
 /* sqlite.c - the queue in one SQLite file, written by one thread.
  *
- * A message's row number is its id's order key: rows arrive in key order, so inserting appends to the tree and
- * needs no index (a random id as key costs two thirds of the speed), and a message is found by its id all the same.
- * Tables: see sqlite_statements.def. `fresh` rows are only ever inserted and deleted; the first failed attempt moves
- * a message to `tried`, whose one index on due_ms serves retries in order of their due time and, as NULL, dead
- * letters in order of acceptance.
+ * A message's row number is its id's order key: rows arrive in key order, so inserting appends to the tree
+ * and needs no index (a random id as key costs two thirds of the speed), and a message is found by its id all
+ * the same. Tables: see sqlite_statements.def. `fresh` rows are only ever inserted and deleted; the first
+ * failed attempt moves a message to `tried`, whose one index on due_ms serves retries in order of their due
+ * time and, as NULL, dead letters in order of acceptance.
  *
- * In memory are the front of either lane (schedule.h), the leases, and 16 bytes for each remembered request; none
- * of it grows with the backlog, and a start reads none of the backlog. Counts are kept in one row that each commit
- * writes along, since counting a million rows at start would take longer than the start may.
+ * In memory are the front of either lane (schedule.h), the leases, and 16 bytes for each remembered request;
+ * none of it grows with the backlog, and a start reads none of the backlog. Counts are kept in one row that
+ * each commit writes along, since counting a million rows at start would take longer than the start may.
  *
- * A lease writes one row per batch, deleted with its last message. Rows that a start finds belong to a process
- * that died with the messages in hand: each counts as an attempt. */
+ * A lease writes one row per batch, deleted with its last message. Rows that a start finds belong to a
+ * process that died with the messages in hand: each counts as an attempt. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -32,7 +32,7 @@ enum {
 	FORGET_EVERY_MS = 10000,
 	RETRY_MS = 1000, /* until tick tries again what failed */
 	LEASE_ROW_BYTES = 1 << 20,
-	IDLE_MS = 1000,  /* without a commit until the log is moved into the database */
+	IDLE_MS = 1000, /* without a commit until the log is moved into the database */
 };
 
 /* A request remembered by the group under way. */
@@ -52,7 +52,7 @@ struct engine {
 	struct print *new_prints;
 	size_t new_print_count, new_print_room;
 	struct mono expire_after, forget_at, idle_at; /* see tick */
-	struct buf record, bytes; /* scratch: a record to put, a blob read */
+	struct buf record, bytes;                     /* scratch: a record to put, a blob read */
 };
 
 static int begin(struct engine *q, struct err *e)
@@ -67,8 +67,8 @@ static int write_state(struct engine *q, struct err *e)
 	const struct schedule_counts *c = schedule_counts(q->schedule);
 	const struct pauses *p = &q->pauses;
 	return sqlite_run(&q->db, SQL_SET_STATE, e, V_INT(c->waiting), V_INT(c->retrying), V_INT(c->failed),
-		V_INT(c->floor_key), V_INT(p->accept_on), V_BLOB(str_of(p->accept_reason)), V_INT(p->delivery_on),
-		V_BLOB(str_of(p->delivery_reason)));
+		V_INT(c->floor_key), V_INT(p->accept_on), V_BLOB(str_of(p->accept_reason)),
+		V_INT(p->delivery_on), V_BLOB(str_of(p->delivery_reason)));
 }
 
 static bool state_changed(const struct engine *q)
@@ -191,7 +191,8 @@ static int read_bytes(struct engine *q, enum statement which, uint64_t key, stru
 
 static int shelf_record(void *state, const struct schedule_entry *entry, struct str *ret, struct err *e)
 {
-	return read_bytes(state, entry->lane == LANE_FRESH ? SQL_FRESH_RECORD : SQL_TRIED_RECORD, entry->key, ret, e);
+	return read_bytes(
+		state, entry->lane == LANE_FRESH ? SQL_FRESH_RECORD : SQL_TRIED_RECORD, entry->key, ret, e);
 }
 
 static int shelf_history(void *state, uint64_t key, struct str *ret, struct err *e)
@@ -217,21 +218,17 @@ static int shelf_rewrite(
 	return entry->lane == LANE_FRESH ? sqlite_run(&q->db, SQL_ERASE_FRESH, e, V_INT(row->key)) : 0;
 }
 
-static int shelf_batch_out(void *state, const struct schedule_batch *batch, struct str members, struct err *e)
+static int shelf_batch_held(
+	void *state, const struct schedule_batch *batch, struct str members, struct err *e)
 {
 	struct engine *q = state;
+	if (!members.n)
+		return sqlite_run(&q->db, SQL_LEASE_END, e, V_INT(batch->token));
 	return sqlite_run(
 		&q->db, SQL_LEASE, e, V_INT(batch->token), V_BLOB(str_of(batch->worker)), V_BLOB(members));
 }
 
-static int shelf_batch_back(void *state, uint64_t token, struct err *e)
-{
-	struct engine *q = state;
-	return sqlite_run(&q->db, SQL_LEASE_END, e, V_INT(token));
-}
-
-static int shelf_waiting(
-	void *state, uint64_t key, uint32_t attempts, struct schedule_entry *ret, struct err *e)
+static int shelf_waiting(void *state, uint64_t key, struct schedule_entry *ret, struct err *e)
 {
 	struct engine *q = state;
 	sqlite3_stmt *row;
@@ -246,7 +243,7 @@ static int shelf_waiting(
 		.lane = tried ? LANE_RETRY : LANE_FRESH,
 	};
 	sqlite_done(row);
-	return ret->attempts == attempts;
+	return 1;
 }
 
 static const struct leasing_shelf shelf = {
@@ -254,8 +251,7 @@ static const struct leasing_shelf shelf = {
 	.history = shelf_history,
 	.erase = shelf_erase,
 	.rewrite = shelf_rewrite,
-	.batch_out = shelf_batch_out,
-	.batch_back = shelf_batch_back,
+	.batch_held = shelf_batch_held,
 	.waiting = shelf_waiting,
 };
 
@@ -277,8 +273,8 @@ static int load(void *source, struct schedule *s, enum schedule_lane lane, const
 	unsigned count = 0;
 	int rc = lane == LANE_FRESH
 			 ? sqlite_query(&q->db, SQL_LOAD_FRESH, e, &row, V_INT(after->key), V_INT(max))
-			 : sqlite_query(&q->db, SQL_LOAD_TRIED, e, &row, V_INT(after->due_ms), V_INT(after->key),
-				   V_INT(max));
+			 : sqlite_query(&q->db, SQL_LOAD_TRIED, e, &row, V_INT(after->due_ms),
+				   V_INT(after->key), V_INT(max));
 	for (; rc > 0; rc = sqlite_next(&q->db, row, e), count++) {
 		struct schedule_entry entry = loaded_entry(row, lane);
 		if (schedule_offer(s, &entry, e) < 0) {
@@ -297,7 +293,8 @@ static int load_remembered(struct engine *q, struct err *e)
 {
 	sqlite3_stmt *row;
 	uint64_t floor_key = remembered_floor(clock_wall(q->clock), q->idempotency_ms);
-	int rc = sqlite_query(&q->db, SQL_REMEMBERED_KEYS, e, &row, V_INT(floor_key), V_INT(INT64_MAX), V_INT(-1));
+	int rc = sqlite_query(
+		&q->db, SQL_REMEMBERED_KEYS, e, &row, V_INT(floor_key), V_INT(INT64_MAX), V_INT(-1));
 	for (; rc > 0; rc = sqlite_next(&q->db, row, e)) {
 		uint8_t key_hash[QUEUE_HASH_BYTES] = {0};
 		struct str stored = sqlite_bytes(row, 1);
@@ -425,8 +422,8 @@ static void copy_hash(uint8_t out[QUEUE_HASH_BYTES], struct str stored)
 }
 
 /* 1 with *ret when this key is remembered, else 0. */
-static int find_remembered(struct engine *q, const uint8_t key_hash[QUEUE_HASH_BYTES], struct remembered *ret,
-	struct err *e)
+static int find_remembered(
+	struct engine *q, const uint8_t key_hash[QUEUE_HASH_BYTES], struct remembered *ret, struct err *e)
 {
 	uint64_t key;
 	for (size_t cursor = 0; (key = map_next(&q->key_by_print, remembered_print(key_hash), &cursor));) {
@@ -445,7 +442,8 @@ static int find_remembered(struct engine *q, const uint8_t key_hash[QUEUE_HASH_B
 		};
 		copy_hash(ret->key_hash, sqlite_bytes(row, 0));
 		copy_hash(ret->payload_hash, sqlite_bytes(row, 1));
-		memcpy(ret->first_id.b, id.p, id.n < sizeof(ret->first_id.b) ? id.n : sizeof(ret->first_id.b));
+		memcpy(ret->first_id.b, id.p,
+			id.n < sizeof(ret->first_id.b) ? id.n : sizeof(ret->first_id.b));
 		sqlite_done(row);
 		if (memcmp(ret->key_hash, key_hash, sizeof(ret->key_hash)) == 0)
 			return 1;
@@ -662,8 +660,8 @@ static int dead_by_id(struct engine *q, const struct dead_choice *choice, dead_a
 	return 0;
 }
 
-/* Collects the keys of the next rows that match; what changes rows comes after the query. Returns whether there
- * may be more rows, or <0. */
+/* Collects the keys of the next rows that match; what changes rows comes after the query. Returns whether
+ * there may be more rows, or <0. */
 static int collect_dead(struct engine *q, const struct dead_choice *choice, uint64_t keys[SCAN_ROWS],
 	unsigned *ret_count, struct err *e)
 {
@@ -684,7 +682,8 @@ static int collect_dead(struct engine *q, const struct dead_choice *choice, uint
 	return rc < 0 ? -1 : *choice->matched < choice->max && seen == SCAN_ROWS;
 }
 
-static int dead_by_filter(struct engine *q, const struct dead_choice *choice, dead_action *action, struct err *e)
+static int dead_by_filter(
+	struct engine *q, const struct dead_choice *choice, dead_action *action, struct err *e)
 {
 	uint64_t keys[SCAN_ROWS];
 	unsigned count;
@@ -761,7 +760,8 @@ static int forget_some(struct engine *q, struct err *e)
 	for (; rc > 0; rc = sqlite_next(&q->db, row, e)) {
 		uint8_t key_hash[QUEUE_HASH_BYTES];
 		copy_hash(key_hash, sqlite_bytes(row, 1));
-		old[count++] = (struct print){remembered_print(key_hash), (uint64_t)sqlite3_column_int64(row, 0)};
+		old[count++] =
+			(struct print){remembered_print(key_hash), (uint64_t)sqlite3_column_int64(row, 0)};
 	}
 	if (rc < 0 || (count && sqlite_run(&q->db, SQL_FORGET, e, V_INT(old[count - 1].key)) < 0))
 		return -1;

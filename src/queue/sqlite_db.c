@@ -1,15 +1,16 @@
 /* sqlite_db.c - see sqlite_db.h.
  *
- * The lock is exclusive, so the index of the log is in our memory and not in a shared file, nobody else can write
- * or make a checkpoint, and a full disk cannot hit us through a memory map.
+ * The lock is exclusive, so the index of the log is in our memory and not in a shared file, nobody else can
+ * write or make a checkpoint, and a full disk cannot hit us through a memory map.
  *
- * After a failed sync the connection goes on: SQLite has not counted the frames in, and the next transaction writes
- * over them, which makes the kernel try those blocks again. What a failed sync left in the file could however be
- * taken for committed by the next open, while it is in the page cache only and the kernel thinks it clean. So open
- * moves the whole log into the database, by new writes and a new sync, before anything is built upon it.
+ * After a failed sync the connection goes on: SQLite has not counted the frames in, and the next transaction
+ * writes over them, which makes the kernel try those blocks again. What a failed sync left in the file could
+ * however be taken for committed by the next open, while it is in the page cache only and the kernel thinks
+ * it clean. So open moves the whole log into the database, by new writes and a new sync, before anything is
+ * built upon it.
  *
- * Checkpoints are made between groups and when idle, never inside a commit that callers wait for. The log's file
- * is kept at its size: writing over blocks that exist costs less per sync than extending a file. */
+ * Checkpoints are made between groups and when idle, never inside a commit that callers wait for. The log's
+ * file is kept at its size: writing over blocks that exist costs less per sync than extending a file. */
 #include "queue/sqlite_db.h"
 
 #include <errno.h>
@@ -40,12 +41,17 @@ static const char *const migrations[SCHEMA_VERSION] = {
 	"INSERT INTO state VALUES(0, 0, 0, 0, 0, x'', 0, x'');",
 };
 
-/* Set in this order, and read back: a file system without WAL or a build with other ideas must not go unnoticed. */
+/* Set in this order, and read back: a file system without WAL or a build with other ideas must not go
+ * unnoticed. */
 static const struct setting {
 	const char *name, *value, *reads;
 } settings[] = {
-	{"journal_mode", "WAL", "wal"},      {"synchronous", "FULL", "2"}, {"cell_size_check", "ON", "1"},
-	{"trusted_schema", "OFF", "0"},      {"temp_store", "MEMORY", "2"}, {"cache_size", "-8192", "-8192"},
+	{"journal_mode", "WAL", "wal"},
+	{"synchronous", "FULL", "2"},
+	{"cell_size_check", "ON", "1"},
+	{"trusted_schema", "OFF", "0"},
+	{"temp_store", "MEMORY", "2"},
+	{"cache_size", "-8192", "-8192"},
 	{"wal_autocheckpoint", "0", "0"},
 };
 
@@ -103,7 +109,8 @@ static int bind(sqlite3_stmt *stmt, const struct sqlite_value *values, size_t co
 			code = sqlite3_bind_int64(stmt, at, v->number);
 			break;
 		case SQLITE_VALUE_BLOB:
-			code = sqlite3_bind_blob64(stmt, at, v->bytes.n ? v->bytes.p : "", v->bytes.n, SQLITE_STATIC);
+			code = sqlite3_bind_blob64(
+				stmt, at, v->bytes.n ? v->bytes.p : "", v->bytes.n, SQLITE_STATIC);
 			break;
 		case SQLITE_VALUE_NULL:
 			code = sqlite3_bind_null(stmt, at);
@@ -147,8 +154,8 @@ void sqlite_done(sqlite3_stmt *row)
 	sqlite3_reset(row);
 }
 
-int sqlite_run_values(
-	struct sqlite_db *db, enum statement which, struct err *e, const struct sqlite_value *values, size_t count)
+int sqlite_run_values(struct sqlite_db *db, enum statement which, struct err *e,
+	const struct sqlite_value *values, size_t count)
 {
 	sqlite3_stmt *row;
 	return sqlite_query_values(db, which, e, &row, values, count);
@@ -242,7 +249,8 @@ static int create(const char *path, struct err *e)
 	if (fd < 0 && errno == EEXIST)
 		return 0;
 	if (fd < 0)
-		return err_sys(e, errno == ENOSPC || errno == EIO ? ERR_RETRY : ERR_FATAL, "create '%s'", path);
+		return err_sys(
+			e, errno == ENOSPC || errno == EIO ? ERR_RETRY : ERR_FATAL, "create '%s'", path);
 	close(fd);
 	return dir_sync_parent(path, e);
 }
@@ -288,7 +296,8 @@ static int configure(struct sqlite_db *db, struct err *e)
 		if (read_text(db, sql, reads, sizeof(reads), e) < 0)
 			return -1;
 		if (strcmp(reads, s->reads) != 0)
-			return err_set(e, ERR_FATAL, "queue.db: %s is '%s' and not '%s'", s->name, reads, s->reads);
+			return err_set(
+				e, ERR_FATAL, "queue.db: %s is '%s' and not '%s'", s->name, reads, s->reads);
 	}
 	/* In place of SQLite's own checkpoints. */
 	sqlite3_wal_hook(db->handle, note_log, db);
@@ -299,9 +308,11 @@ static int migrate(struct sqlite_db *db, int64_t version, struct err *e)
 {
 	for (int64_t v = version; v < SCHEMA_VERSION; v++) {
 		char marks[96];
-		snprintf(marks, sizeof(marks), "PRAGMA application_id = %d; PRAGMA user_version = %lld; COMMIT",
-			APPLICATION_ID, (long long)v + 1);
-		if (exec(db, "BEGIN IMMEDIATE", e) < 0 || exec(db, migrations[v], e) < 0 || exec(db, marks, e) < 0)
+		snprintf(marks, sizeof(marks),
+			"PRAGMA application_id = %d; PRAGMA user_version = %lld; COMMIT", APPLICATION_ID,
+			(long long)v + 1);
+		if (exec(db, "BEGIN IMMEDIATE", e) < 0 || exec(db, migrations[v], e) < 0 ||
+			exec(db, marks, e) < 0)
 			return err_context(e, "schema %lld", (long long)v + 1);
 	}
 	return 0;
@@ -310,8 +321,8 @@ static int migrate(struct sqlite_db *db, int64_t version, struct err *e)
 static int prepare(struct sqlite_db *db, struct err *e)
 {
 	for (unsigned i = 0; i < STATEMENTS; i++) {
-		int code = sqlite3_prepare_v3(
-			db->handle, statement_sql[i], -1, SQLITE_PREPARE_PERSISTENT, &db->statements[i], NULL);
+		int code = sqlite3_prepare_v3(db->handle, statement_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
+			&db->statements[i], NULL);
 		if (code != SQLITE_OK)
 			return failed(db, code, e);
 	}
@@ -321,8 +332,8 @@ static int prepare(struct sqlite_db *db, struct err *e)
 static int set_up(struct sqlite_db *db, struct err *e)
 {
 	int64_t version;
-	if (take_lock(db, e) < 0 || identify(db, &version, e) < 0 || configure(db, e) < 0 || empty_log(db, e) < 0 ||
-		migrate(db, version, e) < 0)
+	if (take_lock(db, e) < 0 || identify(db, &version, e) < 0 || configure(db, e) < 0 ||
+		empty_log(db, e) < 0 || migrate(db, version, e) < 0)
 		return -1;
 	db->log_pages = 0;
 	db->checkpoint_at = LOG_PAGES_BUSY;

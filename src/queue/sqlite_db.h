@@ -1,11 +1,11 @@
 /* sqlite_db.h - the SQLite driver's file: opening and checking it, its statements, what its errors mean.
  *
- * Durability: WAL with synchronous=FULL: a commit has synced the log when it returns. Both are read back at open.
- * Ownership:  one connection holds the file's exclusive lock from open to close; a second open is ERR_CONFLICT.
- * Errors:     ERR_RETRY for what may pass (disk full, I/O error, memory), ERR_CONFLICT for a broken constraint,
- *             ERR_FATAL for a damaged or foreign file, or one made by a newer program.
- * Threads:    one at a time.
- * Security:   the file is created with mode 0600; triggers and views of a tampered schema are not trusted. */
+ * Durability: WAL with synchronous=FULL: a commit has synced the log when it returns. Both are read back at
+ * open. Ownership:  one connection holds the file's exclusive lock from open to close; a second open is
+ * ERR_CONFLICT. Errors:     ERR_RETRY for what may pass (disk full, I/O error, memory), ERR_CONFLICT for a
+ * broken constraint, ERR_FATAL for a damaged or foreign file, or one made by a newer program. Threads:    one
+ * at a time. Security:   the file is created with mode 0600; triggers and views of a tampered schema are not
+ * trusted. */
 #ifndef QUEUE_SQLITE_DB_H
 #define QUEUE_SQLITE_DB_H
 
@@ -41,16 +41,16 @@ struct sqlite_value {
 	struct str bytes;
 };
 
-#define V_INT(v)      ((struct sqlite_value){.type = SQLITE_VALUE_INT, .number = (int64_t)(v)})
-#define V_BLOB(s)     ((struct sqlite_value){.type = SQLITE_VALUE_BLOB, .bytes = (s)})
-#define V_NULL        ((struct sqlite_value){.type = SQLITE_VALUE_NULL})
-#define V_COUNT(...)  (sizeof((struct sqlite_value[]){__VA_ARGS__}) / sizeof(struct sqlite_value))
-#define V_LIST(...)   (struct sqlite_value[]){__VA_ARGS__}, V_COUNT(__VA_ARGS__)
+#define V_INT(v)     ((struct sqlite_value){.type = SQLITE_VALUE_INT, .number = (int64_t)(v)})
+#define V_BLOB(s)    ((struct sqlite_value){.type = SQLITE_VALUE_BLOB, .bytes = (s)})
+#define V_NULL       ((struct sqlite_value){.type = SQLITE_VALUE_NULL})
+#define V_COUNT(...) (sizeof((struct sqlite_value[]){__VA_ARGS__}) / sizeof(struct sqlite_value))
+#define V_LIST(...)  (struct sqlite_value[]){__VA_ARGS__}, V_COUNT(__VA_ARGS__)
 
 /* Runs a statement that gives no rows. */
 #define sqlite_run(db, which, e, ...) sqlite_run_values(db, which, e, V_LIST(__VA_ARGS__))
-MUST_CHECK int sqlite_run_values(
-	struct sqlite_db *db, enum statement which, struct err *e, const struct sqlite_value *values, size_t count);
+MUST_CHECK int sqlite_run_values(struct sqlite_db *db, enum statement which, struct err *e,
+	const struct sqlite_value *values, size_t count);
 MUST_CHECK int sqlite_run_plain(struct sqlite_db *db, enum statement which, struct err *e);
 
 /* Where a failure changes nothing for the caller. */
@@ -58,9 +58,10 @@ void sqlite_run_if_possible(struct sqlite_db *db, enum statement which);
 
 /* Starts a query and goes to its first row: 1 with *ret_row, 0 without, <0. A query that gave 1 is ended by
  * sqlite_done, or by sqlite_next when it returns something else. */
-#define sqlite_query(db, which, e, ret_row, ...) sqlite_query_values(db, which, e, ret_row, V_LIST(__VA_ARGS__))
-MUST_CHECK int sqlite_query_values(struct sqlite_db *db, enum statement which, struct err *e, sqlite3_stmt **ret_row,
-	const struct sqlite_value *values, size_t count);
+#define sqlite_query(db, which, e, ret_row, ...)                                                             \
+	sqlite_query_values(db, which, e, ret_row, V_LIST(__VA_ARGS__))
+MUST_CHECK int sqlite_query_values(struct sqlite_db *db, enum statement which, struct err *e,
+	sqlite3_stmt **ret_row, const struct sqlite_value *values, size_t count);
 MUST_CHECK int sqlite_next(struct sqlite_db *db, sqlite3_stmt *row, struct err *e);
 void sqlite_done(sqlite3_stmt *row);
 

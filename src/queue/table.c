@@ -1,5 +1,5 @@
-/* table.c - see table.h. A sorted array with spare room at both ends; what has to move for an insertion or a removal
- * is the shorter side. */
+/* table.c - see table.h. A sorted array with spare room at both ends; what has to move for an insertion or a
+ * removal is the shorter side. */
 #include "queue/table.h"
 
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /* table.h - items in memory in order of their key, with undo: the memory driver's storage.
  *
- * An item is never changed in place: table_set puts another one there (or none), and the log keeps the old one
- * until the group is over. Insertions near the end and removals near the front, the queue's habit, are cheap.
+ * An item is never changed in place: table_set puts another one there (or none), and the log keeps the old
+ * one until the group is over. Insertions near the end and removals near the front, the queue's habit, are
+ * cheap.
  *
  * Ownership: items are malloc'ed and belong to the table from table_set on, also when that fails.
  * Threads:   one at a time. */
