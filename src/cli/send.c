@@ -11,7 +11,15 @@
 #include "message/batch.h"
 #include "message/message.h"
 
-enum { PARALLEL_MAX = 256, RETRIES_MAX = 100, TIMEOUT_MAX_S = 3600, RESUME_KEY_BYTES = 200, ACCEPTED = 202 };
+enum {
+	PARALLEL_MAX = 256,
+	RETRIES_MAX = 100,
+	RETRIES_SINGLE = 2,
+	RETRIES_FILE = 5,
+	TIMEOUT_MAX_S = 3600,
+	RESUME_KEY_BYTES = 200,
+	ACCEPTED = 202
+};
 
 static const char command[] = "send";
 
@@ -161,7 +169,7 @@ static const char example[] =
 int cmd_send(int argc, char **argv)
 {
 	struct send_options o = {.https.timeout_ms = 0};
-	int64_t batch = 0, parallel = 16, retries = 5, timeout_s = 30;
+	int64_t batch = 0, parallel = 16, retries = -1, timeout_s = 30;
 	const struct arg options[] = {
 		{"url", ARG_TEXT, &o.https.url, "URL", "where the proxy listens: https://HOST:PORT"},
 		{"cert", ARG_TEXT, &o.https.cert, "FILE", "client certificate, PEM"},
@@ -176,8 +184,8 @@ int cmd_send(int argc, char **argv)
 			"with --file: print line number and message id of what was accepted"},
 		{"resume-key", ARG_TEXT, &o.resume_key, "NAME",
 			"sent again under the same name, the same lines are not accepted twice"},
-		{"retries", ARG_INT, &retries, "N", "further attempts when the server is unavailable (5)", 0,
-			RETRIES_MAX},
+		{"retries", ARG_INT, &retries, "N",
+			"further attempts when the server is unavailable (2; with --file 5)", 0, RETRIES_MAX},
 		{"timeout", ARG_INT, &timeout_s, "S", "seconds for one attempt (30)", 1, TIMEOUT_MAX_S},
 		{"json", ARG_FLAG, &o.json, NULL, "print the answer, or the counts, as JSON"},
 		{0},
@@ -192,15 +200,16 @@ int cmd_send(int argc, char **argv)
 	int code;
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
+	o.batch = (unsigned)batch;
+	o.parallel = (unsigned)parallel;
+	/* A person waits for a single message; a file is worth waiting with. */
+	o.retries = retries >= 0 ? (unsigned)retries : o.file ? RETRIES_FILE : RETRIES_SINGLE;
+	o.https.timeout_ms = (long)timeout_s * 1000;
 	code = check_options(&o, a.rest_count);
 	if (code == EXIT_DONE && !o.file)
 		code = check_message(a.rest[0], a.rest[1]);
 	if (code != EXIT_DONE)
 		return code;
-	o.batch = (unsigned)batch;
-	o.parallel = (unsigned)parallel;
-	o.retries = (unsigned)retries;
-	o.https.timeout_ms = (long)timeout_s * 1000;
 	if (https_check(&o.https, &e) < 0)
 		return cli_fail(command, &e);
 	return o.file ? send_file(&o) : send_single(&o, a.rest[0], a.rest[1]);
