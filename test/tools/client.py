@@ -35,10 +35,11 @@ def tls_context(identity, ca=None):
 
 
 class Client:
-    """One keep-alive connection."""
+    """One keep-alive connection. source: the address to connect from."""
 
-    def __init__(self, address, identity, ca=None, timeout=60):
-        self.connection = http.client.HTTPSConnection(*address, context=tls_context(identity, ca), timeout=timeout)
+    def __init__(self, address, identity, ca=None, timeout=60, source=None):
+        self.connection = http.client.HTTPSConnection(*address, context=tls_context(identity, ca), timeout=timeout,
+                                                      source_address=source and (source, 0))
 
     def request(self, method, path, body=None, headers=None):
         self.connection.request(method, path, body, headers or {})
