@@ -2,6 +2,7 @@
  * copes with any prefix of that order, so that a failure at any step unwinds by itself. */
 #include "cli/app.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 #include "proxy/proxy.h"
 #include "proxy/upstream.h"
 #include "queue/driver.h"
+#include "role/access_log.h"
 #include "role/listener_limits.h"
 #include "role/version.h"
 #include "server/server.h"
@@ -35,12 +37,20 @@ enum {
 	BACKDATE_MS = 5 * 60 * 1000,
 };
 
+/* A question to one loop: does it still turn? */
+struct pulse {
+	struct task task;
+	atomic_bool asked; /* and not answered yet */
+};
+
 struct app {
 	struct role_context context; /* first: the metrics listener's handlers read it */
 	const struct paths *paths;   /* the caller's; while opening and closing */
 	enum app_mode mode;
 	int lock_fd;
+	struct app_sockets sockets;
 	char *data, *cert_file, *key_file, *ca_file, *name;
+	char *server_cert_file, *server_key_file; /* the main server's own */
 	struct ca *ca;
 	struct keyring *keyring;
 	struct registry *registry;
@@ -52,6 +62,7 @@ struct app {
 	struct remote *remote;
 	struct loop *loops[LOOPS_MAX];
 	unsigned loop_count;
+	struct pulse pulses[LOOPS_MAX]; /* of the I/O loops */
 	struct loop *handshake_loops[LOOPS_MAX];
 	unsigned handshake_loop_count;
 	struct proxy *proxy;
@@ -313,6 +324,7 @@ static int open_proxy(struct app *a, const struct config *config, struct err *e)
 		.cert_file = a->cert_file,
 		.key_file = a->key_file,
 		.ca_file = a->ca_file,
+		.listen_fd = a->sockets.ingest,
 		.loops = a->loops,
 		.loop_count = a->loop_count,
 		.handshake_loops = a->handshake_loops,
@@ -354,16 +366,13 @@ static int open_worker(struct app *a, const struct config *config, struct err *e
 
 static int listen_server(struct app *a, const struct config *config, bool tls, struct err *e)
 {
-	AUTO(free_auto) char *cert = own_cert_path(a->paths, "server", "pem");
-	AUTO(free_auto) char *key = own_cert_path(a->paths, "server", "key");
-	if (!cert || !key)
-		return err_oom(e);
 	struct server_listen_options o = {
 		.config = config,
 		.admin_socket = a->paths->admin_socket,
-		.cert_file = tls ? cert : NULL,
-		.key_file = key,
+		.cert_file = tls ? a->server_cert_file : NULL,
+		.key_file = a->server_key_file,
 		.ca_file = a->ca_file,
+		.listen_fd = a->sockets.server,
 		.loops = a->loops,
 		.loop_count = a->loop_count,
 	};
@@ -383,7 +392,7 @@ static int open_admin_listener(struct app *a, const struct config *config, struc
 /* Health and metrics as plain HTTP, for a monitor on the same machine. */
 static int open_metrics_listener(struct app *a, const struct config *config, struct err *e)
 {
-	struct http_listen listen = {.address = config->metrics_listen, .fd = -1};
+	struct http_listen listen = {.address = config->metrics_listen, .fd = a->sockets.metrics};
 	struct http_server_options o = {
 		.name = "metrics",
 		.listens = &listen,
@@ -393,6 +402,7 @@ static int open_metrics_listener(struct app *a, const struct config *config, str
 		.routes = health_routes,
 		.context = &a->context,
 		.clock = &clock_system,
+		.answered = access_log_metrics,
 	};
 	limits_from_config(config, &o.limits);
 	if (http_server_start(&o, &a->metrics_http, e) < 0)
@@ -445,19 +455,31 @@ static int name_files(struct app *a, const struct config *config, struct err *e)
 	a->cert_file = file_or(config->cert_file, own_cert_path(a->paths, role, "pem"));
 	a->key_file = file_or(config->key_file, own_cert_path(a->paths, role, "key"));
 	a->ca_file = file_or(config->ca_file, strdup(a->paths->ca_bundle));
+	a->server_cert_file = own_cert_path(a->paths, "server", "pem");
+	a->server_key_file = own_cert_path(a->paths, "server", "key");
 	if (asprintf(&a->name, "%.40s:%d", host, (int)getpid()) < 0)
 		a->name = NULL;
-	return a->data && a->cert_file && a->key_file && a->ca_file && a->name ? 0 : err_oom(e);
+	return a->data && a->cert_file && a->key_file && a->ca_file && a->name && a->server_cert_file &&
+			       a->server_key_file
+		       ? 0
+		       : err_oom(e);
 }
 
 int app_open(const struct paths *paths, const struct config *config, enum app_mode mode, struct app **ret,
 	struct err *e)
+{
+	return app_open_on(paths, config, mode, &APP_SOCKETS_NONE, ret, e);
+}
+
+int app_open_on(const struct paths *paths, const struct config *config, enum app_mode mode,
+	const struct app_sockets *sockets, struct app **ret, struct err *e)
 {
 	struct app *a = calloc(1, sizeof(*a));
 	if (!a)
 		return err_oom(e);
 	a->lock_fd = -1;
 	a->mode = mode;
+	a->sockets = *sockets;
 	a->paths = paths;
 	series_set(metric_series1(METRIC_BUILD_INFO, SEALPOST_VERSION), 1);
 	metric_set(METRIC_START_TIME, (double)clock_wall(&clock_system).ms / 1000);
@@ -509,13 +531,51 @@ void app_tick(struct app *a)
 		proxy_set_disk_free(a->proxy, free_bytes);
 }
 
+static void answer_pulse(struct task *task)
+{
+	atomic_store(&container_of(task, struct pulse, task)->asked, false);
+}
+
+bool app_alive(struct app *a)
+{
+	bool alive = true;
+	for (unsigned i = 0; i < a->loop_count; i++) {
+		struct pulse *pulse = &a->pulses[i];
+		if (atomic_exchange(&pulse->asked, true)) {
+			alive = false;
+			continue;
+		}
+		pulse->task.run = answer_pulse;
+		inbox_push(loop_inbox(a->loops[i]), &pulse->task);
+	}
+	return alive;
+}
+
+void app_watch_files(const struct app *a, struct watch *w)
+{
+	if (a->proxy) {
+		watch_add(w, a->cert_file);
+		watch_add(w, a->key_file);
+	}
+	if (app_server_address(a)) {
+		watch_add(w, a->server_cert_file);
+		watch_add(w, a->server_key_file);
+	}
+	if (a->proxy || a->server)
+		watch_add(w, a->ca_file);
+}
+
 int app_reload(struct app *a, const struct config *config, struct err *e)
 {
+	if ((a->proxy && proxy_reload_certs(a->proxy, e) < 0) ||
+		(a->server && server_reload_certs(a->server, e) < 0) ||
+		(a->proxy && proxy_reload(a->proxy, config, e) < 0))
+		return -1;
+	if (a->server)
+		server_reload(a->server, config);
 	if (a->worker)
 		worker_reload(a->worker, config);
-	if (a->proxy && proxy_reload(a->proxy, config, e) < 0)
-		return -1;
-	return a->server ? server_reload(a->server, config, e) : 0;
+	return 0;
 }
 
 /* Clients first: what they were told must be kept; then deliveries under way; then everybody else. */
@@ -561,6 +621,8 @@ void app_close(struct app *a, int64_t drain_ms)
 	free(a->cert_file);
 	free(a->key_file);
 	free(a->ca_file);
+	free(a->server_cert_file);
+	free(a->server_key_file);
 	free(a->name);
 	free(a);
 }

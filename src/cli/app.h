@@ -10,6 +10,7 @@
 
 #include "base/config.h"
 #include "cli/paths.h"
+#include "cli/watch.h"
 
 enum app_mode {
 	APP_UP = 1 << 0,
@@ -27,9 +28,17 @@ struct app;
 MUST_CHECK int app_init(
 	const struct paths *paths, const struct config *config, enum app_mode mode, struct err *e);
 
+/* Sockets that listen already, for the listeners to take over; -1: the listener binds its own. */
+struct app_sockets {
+	int ingest, server, metrics;
+};
+#define APP_SOCKETS_NONE ((struct app_sockets){-1, -1, -1})
+
 /* ERR_NOT_FOUND: not initialised. ERR_CONFLICT: another process holds the directory. */
 MUST_CHECK int app_open(const struct paths *paths, const struct config *config, enum app_mode mode,
 	struct app **ret, struct err *e);
+MUST_CHECK int app_open_on(const struct paths *paths, const struct config *config, enum app_mode mode,
+	const struct app_sockets *sockets, struct app **ret, struct err *e);
 
 /* Bound addresses "127.0.0.1:8001"; NULL for what does not run. */
 const char *app_ingest_address(const struct app *a);
@@ -41,6 +50,15 @@ const char *app_ca_file(const struct app *a);
 
 /* Once a second: free disk space, long polls. */
 void app_tick(struct app *a);
+
+/* Whether every I/O loop has turned since the last call; to be asked once a second. */
+bool app_alive(struct app *a);
+
+/* The files that app_reload reads again; the strings live as long as the app. */
+void app_watch_files(const struct app *a, struct watch *w);
+
+/* Certificates and what can change of the configuration. When a certificate cannot be read, nothing of the
+ * new configuration is in force, and every listener has either its old certificate or its new one. */
 MUST_CHECK int app_reload(struct app *a, const struct config *config, struct err *e);
 
 /* Stops accepting, finishes what was accepted, closes. Takes NULL. */

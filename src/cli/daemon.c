@@ -21,7 +21,9 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "cli/activation.h"
 #include "cli/settings.h"
+#include "cli/watch.h"
 #include "role/version.h"
 
 struct daemon {
@@ -30,7 +32,9 @@ struct daemon {
 	struct config *config;
 	const char *ready_file;
 	sigset_t signals;
+	struct app_sockets sockets;
 	struct app *app;
+	struct watch watch;
 };
 
 static void block_signals(sigset_t *ret_set)
@@ -101,25 +105,36 @@ static int write_ready_file(const struct daemon *d, struct err *e)
 	return buf_check(&text, e) < 0 ? -1 : file_replace(d->ready_file, 0644, buf_str(&text), e);
 }
 
-/* What a SIGHUP cannot change is named in the log, so that nobody waits for it. */
-static void reload(struct daemon *d)
+/* What a reload cannot change is named in the log, so that nobody waits for it. */
+static void take_config(struct daemon *d, struct config *fresh)
 {
-	struct err e = ERR_INIT;
-	struct config *fresh = NULL;
 	AUTO(buf_auto) struct buf names;
 	buf_init(&names, 4096);
+	if (config_changed_restart(d->config, fresh, &names) > 0)
+		log_event(LOG_WARN, "daemon.restart_needed", LF_VIEW("options", buf_str(&names)));
+	config_free(d->config);
+	d->config = fresh;
+}
+
+/* On SIGHUP, and when a file that a reload reads has changed. All or nothing but for the log, which is opened
+ * anew in any case: it may have been moved away. */
+static void reload(struct daemon *d, const char *why)
+{
+	struct err e = ERR_INIT, log_e = ERR_INIT;
+	struct config *fresh = NULL;
 	notify_systemd("RELOADING=1");
-	if (settings_load(&d->settings, &fresh, &e) < 0 || settings_log(fresh, true, &e) < 0 ||
-		app_reload(d->app, fresh, &e) < 0) {
-		log_event(LOG_ERROR, "daemon.reload_failed", LF_ERR(&e));
-		config_free(fresh);
-	} else {
-		if (config_changed_restart(d->config, fresh, &names) > 0)
-			log_event(LOG_WARN, "daemon.restart_needed", LF_VIEW("options", buf_str(&names)));
-		config_free(d->config);
-		d->config = fresh;
-		log_event(LOG_INFO, "daemon.reloaded");
-	}
+	int rc = settings_load(&d->settings, &fresh, &e);
+	if (rc >= 0)
+		rc = app_reload(d->app, fresh, &e);
+	if (rc >= 0)
+		take_config(d, TAKE(fresh));
+	config_free(fresh);
+	if (settings_log(d->config, true, &log_e) < 0)
+		log_event(LOG_ERROR, "daemon.log_failed", LF_ERR(&log_e));
+	if (rc < 0)
+		log_event(LOG_ERROR, "daemon.reload_failed", LF_STR("why", why), LF_ERR(&e));
+	else
+		log_event(LOG_INFO, "daemon.reloaded", LF_STR("why", why));
 	notify_systemd("READY=1");
 }
 
@@ -135,9 +150,12 @@ static void serve(struct daemon *d)
 			return;
 		}
 		if (got == SIGHUP)
-			reload(d);
+			reload(d, "signal");
+		else if (watch_changed(&d->watch))
+			reload(d, "files");
 		app_tick(d->app);
-		notify_systemd("WATCHDOG=1");
+		if (app_alive(d->app))
+			notify_systemd("WATCHDOG=1");
 	}
 }
 
@@ -153,12 +171,15 @@ static void log_ready(const struct daemon *d)
 
 static int run(struct daemon *d, struct err *e)
 {
-	if (settings_open(&d->settings, &d->config, e) < 0 || settings_log(d->config, false, e) < 0)
+	if (activation_take(&d->sockets, e) < 0 || settings_open(&d->settings, &d->config, e) < 0 ||
+		settings_log(d->config, false, e) < 0)
 		return -1;
 	if (app_init(&d->settings.paths, d->config, d->command->mode, e) < 0)
 		return err_context(e, "initialise '%s'", d->settings.paths.data);
-	if (app_open(&d->settings.paths, d->config, d->command->mode, &d->app, e) < 0)
+	if (app_open_on(&d->settings.paths, d->config, d->command->mode, &d->sockets, &d->app, e) < 0)
 		return -1;
+	watch_add(&d->watch, d->settings.file ? d->settings.file : d->settings.paths.config);
+	app_watch_files(d->app, &d->watch);
 	if (d->ready_file && write_ready_file(d, e) < 0) {
 		app_close(d->app, 0);
 		return -1;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "role/access_log.h"
 
 extern char **environ;
 
@@ -38,5 +39,8 @@ int settings_log(const struct config *c, bool again, struct err *e)
 		.keep_days = (unsigned)c->log_keep_days,
 		.clock = &clock_system,
 	};
-	return again ? log_reopen(&o, e) : log_open(&o, e);
+	int rc = again ? log_reopen(&o, e) : log_open(&o, e);
+	if (rc >= 0)
+		access_log_switch(c->access_log);
+	return rc;
 }

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "proxy/internal.h"
+#include "role/access_log.h"
 #include "role/listener_limits.h"
 #include "role/routes.h"
 
@@ -145,7 +146,7 @@ static int listen_for_clients(struct proxy *p, const struct proxy_options *o, st
 	p->routes = routes_join((const struct http_route *const[]){proxy_routes, health_routes, NULL}, 0);
 	if (!p->routes)
 		return err_oom(e);
-	struct http_listen listen = {.address = o->config->ingest_listen, .fd = -1, .tls = p->tls};
+	struct http_listen listen = {.address = o->config->ingest_listen, .fd = o->listen_fd, .tls = p->tls};
 	struct http_server_options http = {
 		.name = "ingest",
 		.listens = &listen,
@@ -158,6 +159,7 @@ static int listen_for_clients(struct proxy *p, const struct proxy_options *o, st
 		.context = p,
 		.registry = o->registry,
 		.clock = o->clock,
+		.answered = access_log_ingest,
 	};
 	limits_from_config(o->config, &http.limits);
 	return http_server_start(&http, &p->http, e);
@@ -234,7 +236,12 @@ int proxy_reload(struct proxy *p, const struct config *config, struct err *e)
 	struct http_limits limits;
 	limits_from_config(config, &limits);
 	http_server_set_limits(p->http, &limits);
-	return tls_server_reload(p->tls, e);
+	return 0;
+}
+
+int proxy_reload_certs(struct proxy *p, struct err *e)
+{
+	return tls_server_reload(p->tls, e) < 0 ? err_context(e, "ingest listener") : 0;
 }
 
 struct wall proxy_cert_not_after(const struct proxy *p)

@@ -29,6 +29,7 @@ struct proxy_options {
 	struct registry *registry;
 	struct health *health;
 	const char *cert_file, *key_file, *ca_file; /* of the ingest listener */
+	int listen_fd; /* a socket that listens already and is taken over; -1: `ingest_listen` is bound */
 	struct loop *const *loops;
 	unsigned loop_count;
 	struct loop *const *handshake_loops;
@@ -49,8 +50,11 @@ void proxy_set_sealing_key(struct proxy *p, const struct sealing_public *key);
 /* `free_bytes` on the queue's file system; below the configured minimum new messages are answered 503. */
 void proxy_set_disk_free(struct proxy *p, int64_t free_bytes);
 
-/* Certificates, limits and rates anew; connections stay. */
+/* Limits and rates anew; connections stay. */
 MUST_CHECK int proxy_reload(struct proxy *p, const struct config *config, struct err *e);
+
+/* The listener's files anew, for connections to come; when that fails the old ones stay. */
+MUST_CHECK int proxy_reload_certs(struct proxy *p, struct err *e);
 
 /* When the ingest listener's certificate ends. */
 struct wall proxy_cert_not_after(const struct proxy *p);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/auto.h"
+#include "role/access_log.h"
 #include "role/listener_limits.h"
 #include "role/routes.h"
 #include "server/internal.h"
@@ -138,25 +139,20 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 const struct http_route *const server_routes[] = {admin_cert_routes, admin_message_routes, admin_queue_routes,
 	admin_misc_routes, ca_routes, internal_routes, health_routes, NULL};
 
-/* Starts one listener. Its table, kept in *routes, lives as long as the server. */
-static int start_listener(struct server *s, const struct server_listen_options *o, const char *name,
-	const struct http_listen *listen, unsigned roles, struct http_route **routes,
-	struct http_server **ret, struct err *e)
+/* Starts one listener, with what differs between them in `http`. Its table, kept in *routes, lives as long as
+ * the server; `roles` as in routes_join. */
+static int start_listener(struct server *s, const struct server_listen_options *o, unsigned roles,
+	struct http_server_options http, struct http_route **routes, struct http_server **ret, struct err *e)
 {
 	*routes = routes_join(server_routes, roles);
 	if (!*routes)
 		return err_oom(e);
-	struct http_server_options http = {
-		.name = name,
-		.listens = listen,
-		.listen_count = 1,
-		.loops = o->loops,
-		.loop_count = o->loop_count,
-		.routes = *routes,
-		.context = s,
-		.registry = listen->tls ? s->registry : NULL,
-		.clock = s->clock,
-	};
+	http.listen_count = 1;
+	http.loops = o->loops;
+	http.loop_count = o->loop_count;
+	http.routes = *routes;
+	http.context = s;
+	http.clock = s->clock;
 	limits_from_config(o->config, &http.limits);
 	return http_server_start(&http, ret, e);
 }
@@ -177,8 +173,10 @@ static int listen_tls(struct server *s, const struct server_listen_options *o, s
 	};
 	if (tls_server_new(&tls, &s->tls, e) < 0)
 		return err_context(e, "main server's listener");
-	struct http_listen listen = {.address = o->config->server_listen, .fd = -1, .tls = s->tls};
-	return start_listener(s, o, "server", &listen, 0, &s->tls_routes, &s->tls_http, e);
+	struct http_listen listen = {.address = o->config->server_listen, .fd = o->listen_fd, .tls = s->tls};
+	struct http_server_options http = {
+		.name = "server", .listens = &listen, .registry = s->registry, .answered = access_log_server};
+	return start_listener(s, o, 0, http, &s->tls_routes, &s->tls_http, e);
 }
 
 static int listen_admin(struct server *s, const struct server_listen_options *o, struct err *e)
@@ -189,8 +187,8 @@ static int listen_admin(struct server *s, const struct server_listen_options *o,
 		return err_oom(e);
 	}
 	struct http_listen listen = {.address = address, .fd = -1};
-	return start_listener(
-		s, o, "admin", &listen, ROLE_BIT(ROLE_NONE), &s->admin_routes, &s->admin_http, e);
+	struct http_server_options http = {.name = "admin", .listens = &listen, .answered = access_log_admin};
+	return start_listener(s, o, ROLE_BIT(ROLE_NONE), http, &s->admin_routes, &s->admin_http, e);
 }
 
 int server_listen(struct server *s, const struct server_listen_options *o, struct err *e)
@@ -212,14 +210,20 @@ const struct destination *server_destination(struct server *s)
 	return &s->destination;
 }
 
-int server_reload(struct server *s, const struct config *config, struct err *e)
+void server_reload(struct server *s, const struct config *config)
 {
 	take_config(s, config);
 	struct http_limits limits;
 	limits_from_config(config, &limits);
 	if (s->tls_http)
 		http_server_set_limits(s->tls_http, &limits);
-	return s->tls ? tls_server_reload(s->tls, e) : 0;
+}
+
+int server_reload_certs(struct server *s, struct err *e)
+{
+	if (!s->tls)
+		return 0;
+	return tls_server_reload(s->tls, e) < 0 ? err_context(e, "main server's listener") : 0;
 }
 
 void server_drain(struct server *s, int64_t drain_ms)

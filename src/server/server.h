@@ -41,6 +41,7 @@ struct server_listen_options {
 	const struct config *config;
 	const char *admin_socket;                   /* path; NULL: none */
 	const char *cert_file, *key_file, *ca_file; /* of the TLS listener; cert_file NULL: no TLS listener */
+	int listen_fd; /* its socket, listening already, is taken over; -1: `server_listen` is bound */
 	struct loop *const *loops;
 	unsigned loop_count;
 };
@@ -55,7 +56,11 @@ lookup_fn server_lookup;
 /* In-process deliveries go here. */
 const struct destination *server_destination(struct server *s);
 
-MUST_CHECK int server_reload(struct server *s, const struct config *config, struct err *e);
+/* Limits and lifetimes anew; connections stay. */
+void server_reload(struct server *s, const struct config *config);
+
+/* The TLS listener's files anew, for connections to come; when that fails the old ones stay. */
+MUST_CHECK int server_reload_certs(struct server *s, struct err *e);
 
 /* Once a second: ends long polls whose time is over. */
 void server_tick(struct server *s);
