@@ -581,6 +581,9 @@ bool profile_check(STACK_OF(X509) * chain, const char *trust_domain, profile_ver
 	struct identity *ret, const struct profile_rule **ret_broken, struct err *e)
 {
 	require(sk_X509_num(chain) > 0);
+	/* What OpenSSL cannot decode becomes a fault here; its queue must not surprise the caller's next
+	 * SSL_read. */
+	ERR_set_mark();
 	const struct leaf leaf = read_leaf(sk_X509_value(chain, 0));
 	struct subject s = {.leaf = &leaf, .trust_domain = trust_domain};
 	const struct profile_rule *broken = NULL;
@@ -594,6 +597,7 @@ bool profile_check(STACK_OF(X509) * chain, const char *trust_domain, profile_ver
 		if (each)
 			each(arg, &profile_rules[i], fault, s.depth);
 	}
+	ERR_pop_to_mark();
 	if (broken)
 		*ret_broken = broken;
 	else

@@ -256,6 +256,7 @@ bool verify_context(
 	*ret = (struct verify_result){.outcome = VERIFY_ACCEPTED};
 	struct verdict v = {policy, ret, e};
 	context_prepare(ctx, policy);
+	ERR_set_mark(); /* the verdict says it all; see profile_check */
 	bool chain_held = judge_chain(&v, ctx);
 	judge_time(&v, ctx, chain_held);
 	bool known = false;
@@ -266,6 +267,7 @@ bool verify_context(
 		judge_role(&v, known);
 	if (go_on(&v))
 		judge_registry(&v, known);
+	ERR_pop_to_mark();
 	X509_STORE_CTX_set_error(ctx, outcomes[ret->outcome].x509_error);
 	return ret->outcome == VERIFY_ACCEPTED;
 }

@@ -53,6 +53,7 @@ static X509 *craft(const struct craft_spec *spec)
 	X509 *cert;
 	if (craft_cert(spec, &cert, NULL, &e) < 0)
 		fail_msg("%s", e.text);
+	ERR_clear_error();
 	return cert;
 }
 
@@ -78,6 +79,7 @@ static void authority_under(
 		flaw->apply(&spec);
 	if (craft_cert(&spec, &ret->cert, &ret->key, &e) < 0)
 		fail_msg("%s", e.text);
+	ERR_clear_error();
 }
 
 static struct verify_policy listener_policy(void)
@@ -99,6 +101,7 @@ static bool verdict(
 	struct err e = ERR_INIT;
 	bool accepted = verify_certificate(leaf, untrusted, store, policy, ret, &e);
 	assert_true(accepted == (e.kind == ERR_NONE));
+	assert_true(ERR_peek_error() == 0);
 	sk_X509_free(untrusted);
 	return accepted;
 }
