@@ -121,6 +121,8 @@ static void collect(void *arg)
 	}
 	if (a->proxy)
 		put_expiry("ingest", proxy_cert_not_after(a->proxy));
+	if (app_server_address(a))
+		put_expiry("server", server_cert_not_after(a->server));
 }
 
 /* --- what init makes --- */

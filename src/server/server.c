@@ -205,6 +205,11 @@ const char *server_tls_address(const struct server *s)
 	return s->tls_http ? http_server_address(s->tls_http, 0) : NULL;
 }
 
+struct wall server_cert_not_after(const struct server *s)
+{
+	return tls_server_not_after(s->tls);
+}
+
 const struct destination *server_destination(struct server *s)
 {
 	return &s->destination;

@@ -50,6 +50,9 @@ MUST_CHECK int server_listen(struct server *s, const struct server_listen_option
 /* Bound address; NULL when that listener does not run. */
 const char *server_tls_address(const struct server *s);
 
+/* When the TLS listener's certificate ends; only while it runs. */
+struct wall server_cert_not_after(const struct server *s);
+
 /* Answers proxies of this process; arg is the server. */
 lookup_fn server_lookup;
 

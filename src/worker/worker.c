@@ -4,6 +4,7 @@
 #include "worker/worker.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -35,6 +36,7 @@ struct worker {
 	bool stopping;
 	pthread_t *threads;
 	series_t results[DELIVERY_OUTCOMES];
+	atomic_uint in_flight; /* messages with the destination */
 };
 
 /* What one delivery thread keeps between batches. */
@@ -135,9 +137,11 @@ static void release(struct delivery *d, unsigned count, const struct err *why)
 	for (unsigned i = 0; i < count; i++)
 		d->settlements[i].verdict = QUEUE_RELEASE;
 	settle(d, count);
-	if (breaker_failure(&w->breaker, clock_mono(w->clock), random_u64(), why->text))
-		log_event(LOG_WARN, "worker.destination_away", LF_STR("destination", w->destination->name),
-			LF_ERR(why));
+	if (!breaker_failure(&w->breaker, clock_mono(w->clock), random_u64(), why->text))
+		return;
+	metric_add(METRIC_BREAKER_OPENED, 1);
+	log_event(LOG_WARN, "worker.destination_away", LF_STR("destination", w->destination->name),
+		LF_ERR(why));
 }
 
 static void record_results(struct worker *w, const struct delivery_item *items, unsigned count)
@@ -166,9 +170,11 @@ static void deliver(struct delivery *d, const struct queue_lease *lease)
 		d->settlements[i] = (struct queue_settlement){.ref = m->ref};
 	}
 	struct mono before = clock_mono(w->clock);
+	atomic_fetch_add(&w->in_flight, lease->count);
 	int rc = d->session ? 0 : w->destination->open(w->destination->arg, &d->session, &e);
 	if (rc >= 0)
 		rc = w->destination->deliver(d->session, d->items, lease->count, &e);
+	atomic_fetch_sub(&w->in_flight, lease->count);
 	if (rc < 0) {
 		release(d, lease->count, &e);
 		return;
@@ -237,6 +243,15 @@ static void check_destination(void *arg, struct health_report *ret)
 	snprintf(ret->detail, sizeof(ret->detail), "breaker %s: %s", breaker_state_name(state), trouble);
 }
 
+static void collect(void *arg)
+{
+	struct worker *w = arg;
+	enum breaker_state now = breaker_state(&w->breaker, NULL, 0);
+	for (enum breaker_state s = BREAKER_CLOSED; s <= BREAKER_OPEN; s++)
+		series_set(metric_series1(METRIC_BREAKER, breaker_state_name(s)), s == now);
+	metric_set(METRIC_DELIVERY_IN_FLIGHT, atomic_load(&w->in_flight));
+}
+
 static int start_thread(struct worker *w, unsigned number, struct err *e)
 {
 	struct delivery *d = calloc(1, sizeof(*d));
@@ -279,6 +294,7 @@ int worker_start(const struct worker_options *o, struct worker **ret, struct err
 		w->results[i] = metric_series1(METRIC_DELIVERIES, delivery_outcome_name(i));
 	if (o->health)
 		health_add(o->health, "main_server", false, check_destination, w);
+	metrics_on_collect(collect, w);
 
 	unsigned want = (unsigned)o->config->worker_concurrency;
 	w->threads = calloc(want, sizeof(*w->threads));
@@ -304,6 +320,7 @@ void worker_stop(struct worker *w)
 {
 	if (!w)
 		return;
+	metrics_off_collect(collect, w);
 	pthread_mutex_lock(&w->lock);
 	w->stopping = true;
 	pthread_cond_broadcast(&w->wakeup);
