@@ -606,7 +606,7 @@ static void arrive(struct task *task)
 		turn_away(c);
 		return;
 	}
-	link_append(&c->shard->conns, &c->link);
+	shard_add(c->shard, &c->link);
 	bool fresh = c->tls && !c->ssl;
 	if (fresh && start_tls(c) < 0) {
 		stats_reject(c->shard->server->stats, REJECT_MEMORY);

@@ -106,6 +106,8 @@ struct conn {
 	struct deadline read_deadline, write_deadline;
 	size_t lingered_bytes;
 
+	size_t body_bytes;            /* request bodies in memory */
+
 	const struct identity *peer;
 	bool local;
 	bool over_client_limit;

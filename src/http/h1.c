@@ -24,8 +24,10 @@ static int h1_open(struct conn *c)
 static bool h1_wants_input(const struct conn *c)
 {
 	/* A body that has begun is read to its end, also when nothing more is read after it. */
-	return c->h1.incoming ||
-	       (!c->h1.no_more && c->h1.count < PIPELINE_MAX && conn_unsent(c) < UNSENT_MAX);
+	if (c->h1.incoming)
+		return true;
+	return !c->h1.no_more && c->h1.count < PIPELINE_MAX && conn_unsent(c) < UNSENT_MAX &&
+	       c->body_bytes <= c->shard->server->conn_body_bytes / 2;
 }
 
 /* --- the queue of requests --- */
@@ -202,20 +204,15 @@ static bool take_head(struct conn *c, struct str *in)
 	return true;
 }
 
-static void add_body(struct conn *c, struct str piece)
-{
-	if (!request_add_body(c->h1.incoming, piece))
-		out_of_memory(c);
-}
-
 static void take_sized_body(struct conn *c, struct str *in)
 {
 	struct h1 *h = &c->h1;
 	struct str piece = {in->p, h->body_left < in->n ? (size_t)h->body_left : in->n};
 	*in = (struct str){in->p + piece.n, in->n - piece.n};
 	h->body_left -= piece.n;
-	add_body(c, piece);
-	if (!h->body_left)
+	if (!request_add_body(h->incoming, piece))
+		refuse_now(c, h->incoming);
+	else if (!h->body_left)
 		dispatch(c, h->incoming);
 }
 
@@ -230,7 +227,8 @@ static void take_chunked_body(struct conn *c, struct str *in)
 	case H1_MORE:
 		break;
 	case H1_DATA:
-		add_body(c, piece);
+		if (!request_add_body(r, piece))
+			refuse_now(c, r);
 		break;
 	case H1_DONE:
 		dispatch(c, r);

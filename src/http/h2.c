@@ -243,7 +243,9 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, c
 		dispatch(r);
 		return 0;
 	}
-	return request_add_body(r, str_mem(bytes, n)) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+	if (!request_add_body(r, str_mem(bytes, n)))
+		dispatch(r);
+	return 0;
 }
 
 static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t code, void *user_data)

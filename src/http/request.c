@@ -107,6 +107,8 @@ void request_release(struct request *r)
 {
 	struct conn *c = r->conn;
 	struct shard *s = c->shard;
+	c->body_bytes -= r->body.n;
+	s->body_bytes -= r->body.n;
 	deadline_clear(&r->deadline);
 	if (s->pooled < REQUEST_POOL) {
 		recycle(r);
@@ -251,12 +253,31 @@ size_t request_body_ceiling(const struct request *r)
 	return r->refusal.set ? DISCARDED_BODY_BYTES : r->http.route->body_ceiling_bytes;
 }
 
+static bool has_room(const struct conn *c, size_t n)
+{
+	const struct shard *s = c->shard;
+	return c->body_bytes + n <= s->server->conn_body_bytes &&
+	       s->body_bytes + n <= s->limits.body_bytes / s->server->io_count;
+}
+
 bool request_add_body(struct request *r, struct str piece)
 {
+	struct conn *c = r->conn;
 	r->received_bytes += piece.n;
-	if (!r->refusal.set)
+	if (r->refusal.set)
+		return true;
+	if (has_room(c, piece.n))
 		buf_add_str(&r->body, piece);
-	return !r->body.failed;
+	else
+		r->body.failed = true;
+	if (r->body.failed) {
+		stats_reject(c->shard->server->stats, REJECT_BODY_ROOM);
+		request_refuse(r, PROBLEM_UNAVAILABLE, "too many request bodies at once", false);
+		return false;
+	}
+	c->body_bytes += piece.n;
+	c->shard->body_bytes += piece.n;
+	return true;
 }
 
 /* --- the handler --- */

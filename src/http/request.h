@@ -89,7 +89,7 @@ void request_refuse(struct request *r, enum http_problem problem, const char *de
 /* How many bytes of body may come. */
 size_t request_body_ceiling(const struct request *r);
 
-/* A piece of the body; false when out of memory. */
+/* A piece of the body. False: bodies have taken all the room there is; the request is refused, and to be dispatched. */
 MUST_CHECK bool request_add_body(struct request *r, struct str piece);
 
 /* Complete: calls the handler, or answers the refusal. */

@@ -30,6 +30,7 @@ void http_limits_default(struct http_limits *l)
 		.idle_ms = 75000,
 		.write_ms = 30000,
 		.requests_in_flight = 16384,
+		.body_bytes = 256u << 20,
 		.streams = 128,
 	};
 }
@@ -143,6 +144,17 @@ static int start_listeners(
 	return 0;
 }
 
+/* A client may send several of the largest bodies side by side on one connection. */
+static size_t conn_body_bytes(const struct http_route *routes)
+{
+	enum { AT_LEAST = 8 << 20, SIDE_BY_SIDE = 4 };
+	size_t most = AT_LEAST;
+	for (const struct http_route *r = routes; r->method; r++)
+		if (r->body_ceiling_bytes > most / SIDE_BY_SIDE)
+			most = r->body_ceiling_bytes * SIDE_BY_SIDE;
+	return most;
+}
+
 static int start(struct http_server *s, const struct http_server_options *o, struct err *e)
 {
 	if (router_new(o->routes, &s->router, e) < 0 ||
@@ -163,6 +175,7 @@ int http_server_start(const struct http_server_options *o, struct http_server **
 		return err_oom(e);
 	init_lock(s);
 	s->options = *o;
+	s->conn_body_bytes = conn_body_bytes(o->routes);
 	if (start(s, o, e) < 0) {
 		http_server_drain(s, 0);
 		http_server_free(s);

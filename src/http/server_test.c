@@ -14,11 +14,13 @@
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/metrics.h"
 #include "http/server.h"
 
 enum { WAIT_MS = 10000, LARGE_BYTES = 4 << 20 };
@@ -171,6 +173,13 @@ static void wait_for(sem_t *sem)
 
 /* --- a client of raw bytes --- */
 
+static uint16_t port_of(const char *address)
+{
+	uint64_t port;
+	assert_true(str_to_u64(str_of(strrchr(address, ':') + 1), &port));
+	return (uint16_t)port;
+}
+
 static int connect_to(unsigned listen)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -182,7 +191,7 @@ static int connect_to(unsigned listen)
 	if (listen)
 		memcpy(un.sun_path, address + 5, strlen(address + 5) + 1);
 	else
-		in.sin_port = htons((uint16_t)strtoul(strrchr(address, ':') + 1, NULL, 10));
+		in.sin_port = htons(port_of(address));
 	assert_int_equal(listen ? connect(fd, (struct sockaddr *)&un, sizeof(un))
 				: connect(fd, (struct sockaddr *)&in, sizeof(in)),
 		0);
@@ -245,13 +254,18 @@ static struct buf new_buf(void)
 	return b;
 }
 
-static void assert_closed(int fd)
+static void assert_ended(int fd)
 {
 	struct buf in = new_buf();
 	struct str got = until_end(fd, &in);
 	if (got.n)
 		fail_msg("unexpected: %.*s", STR_ARG(got));
 	buf_clear(&in);
+}
+
+static void assert_closed(int fd)
+{
+	assert_ended(fd);
 	close(fd);
 }
 
@@ -590,6 +604,91 @@ static void requests_in_flight_are_bounded(void **state)
 	stop();
 }
 
+static void bodies_in_memory_are_bounded(void **state)
+{
+	struct http_limits l;
+	http_limits_default(&l);
+	l.body_bytes = 10;
+	start_with(&l);
+	check_exchange(&exchanges[0], 0);
+	int fd = connect_to(0);
+	struct buf in = new_buf();
+	send_str(fd, STR("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 10\r\n\r\n123456"));
+	while (http_server_connections(fixture.server) != 1)
+		sched_yield();
+	/* The second one finds six bytes taken once the server has read them. */
+
+	for (bool refused = false; !refused;) {
+		int other = connect_to(1);
+		buf_reset(&in);
+		send_str(other, STR("POST /echo HTTP/1.1\r\n" HOST CLOSE "Content-Length: 5\r\n\r\nhello"));
+		struct str got = until_end(other, &in);
+		refused = has(got, "HTTP/1.1 503 ") && has(got, "too many request bodies");
+		close(other);
+	}
+	/* What was there first is served, and its room is free again. */
+	buf_reset(&in);
+	send_str(fd, STR("7890"));
+	until_has(fd, &in, "\r\n\r\n1234567890", 1);
+	check_exchange(&exchanges[0], 0);
+	buf_clear(&in);
+	close(fd);
+	stop();
+}
+
+/* The first number that no descriptor has. */
+static int next_descriptor(void)
+{
+	int fd = dup(0);
+	close(fd);
+	return fd;
+}
+
+static void running_out_of_descriptors_is_survived(void **state)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	in.sin_port = htons(port_of(http_server_address(fixture.server, 0)));
+	int fds[3];
+	for (unsigned i = 0; i < ARRAY_LEN(fds); i++)
+		fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+	struct rlimit before, none_left;
+	getrlimit(RLIMIT_NOFILE, &before);
+	none_left = before;
+	none_left.rlim_cur = (rlim_t)next_descriptor();
+	setrlimit(RLIMIT_NOFILE, &none_left);
+	for (unsigned i = 0; i < ARRAY_LEN(fds); i++)
+		assert_int_equal(connect(fds[i], (struct sockaddr *)&in, sizeof(in)), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(fds); i++)
+		assert_ended(fds[i]);
+	setrlimit(RLIMIT_NOFILE, &before);
+	for (unsigned i = 0; i < ARRAY_LEN(fds); i++)
+		close(fds[i]);
+	check_exchange(&exchanges[0], 0);
+}
+
+static uint64_t counted(enum metric m, const char *a, const char *b, const char *c)
+{
+	return series_value(metric_series(m, (const char *[]){"test", a, b, c, NULL}));
+}
+
+static void requests_are_counted(void **state)
+{
+	uint64_t answered = counted(METRIC_HTTP_REQUESTS, "/echo", "POST", "200");
+	uint64_t unknown = counted(METRIC_HTTP_REQUESTS, "none", "other", "404");
+	uint64_t head = counted(METRIC_HTTP_REQUESTS, "/names/{name}", "HEAD", "201");
+	uint64_t malformed = counted(METRIC_HTTP_REJECTED, "malformed", NULL, NULL);
+	check_exchange(&exchanges[0], 0);
+	check_exchange(&(struct exchange){STR("GET /x HTTP/1.1\r\n" HOST CLOSE "\r\n"), {"404"}}, 0);
+	check_exchange(&(struct exchange){STR("HEAD /names/x HTTP/1.1\r\n" HOST CLOSE "\r\n"), {"201"}}, 0);
+	check_exchange(&(struct exchange){STR("GET / HTTP/1.1\r\n\r\n"), {"400"}}, 0);
+	for (unsigned i = 0; i < 4; i++)
+		wait_for(&fixture.answered);
+	assert_int_equal(counted(METRIC_HTTP_REQUESTS, "/echo", "POST", "200"), answered + 1);
+	assert_int_equal(counted(METRIC_HTTP_REQUESTS, "none", "other", "404"), unknown + 1);
+	assert_int_equal(counted(METRIC_HTTP_REQUESTS, "/names/{name}", "HEAD", "201"), head + 1);
+	assert_int_equal(counted(METRIC_HTTP_REJECTED, "malformed", NULL, NULL), malformed + 1);
+}
+
 static void limits_change_while_running(void **state)
 {
 	struct http_limits l;
@@ -729,6 +828,9 @@ int main(void)
 		cmocka_unit_test(peers_that_do_not_read_are_cut),
 		cmocka_unit_test(connections_are_bounded),
 		cmocka_unit_test(requests_in_flight_are_bounded),
+		cmocka_unit_test(bodies_in_memory_are_bounded),
+		cmocka_unit_test_setup_teardown(running_out_of_descriptors_is_survived, setup, teardown),
+		cmocka_unit_test_setup_teardown(requests_are_counted, setup, teardown),
 		cmocka_unit_test(limits_change_while_running),
 		cmocka_unit_test(drain_finishes_what_was_accepted),
 		cmocka_unit_test(drain_cuts_in_the_end),

@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <cmocka.h>
+#include <netinet/tcp.h>
 #include <nghttp2/nghttp2.h>
 #include <openssl/err.h>
 #include <pthread.h>
@@ -261,13 +262,22 @@ struct client {
 	bool goaway;
 };
 
+static uint16_t port_of(const char *address)
+{
+	uint64_t port;
+	assert_true(str_to_u64(str_of(strrchr(address, ':') + 1), &port));
+	return (uint16_t)port;
+}
+
 /* Gives up on a silent server instead of waiting for good. */
 static int connect_tcp(void)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	in.sin_port = htons((uint16_t)strtoul(strrchr(http_server_address(server, 0), ':') + 1, NULL, 10));
+	in.sin_port = htons(port_of(http_server_address(server, 0)));
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	struct timeval patience = {.tv_sec = WAIT_MS / 1000};
+	int on = 1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof(in)), 0);
 	return fd;
@@ -806,6 +816,24 @@ static void h2_abandoned_work_is_bounded(void **state)
 	teardown(NULL);
 }
 
+/* Side by side they may take what one connection is given, no more; those past it are asked to come again. */
+static void h2_bodies_are_bounded(void **state)
+{
+	enum { STREAMS = 32, BYTES = BODY_CEILING - 1 };
+	struct client c;
+	h2_connect(&c, without_cert);
+	struct upload uploads[STREAMS];
+	const char *headers[] = {REQUEST("POST", "/echo"), NULL};
+	for (unsigned i = 0; i < STREAMS; i++) {
+		uploads[i] = (struct upload){.left = BYTES, .never_ends = true};
+		h2_submit(&c, headers, &uploads[i]);
+	}
+	while (!c.status_count)
+		assert_true(h2_round(&c));
+	assert_int_equal(c.statuses[0], 503);
+	client_close(&c);
+}
+
 static void h2_slow_bodies_are_reset(void **state)
 {
 	struct http_limits limits;
@@ -914,6 +942,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(h2_headers_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(h2_revocation_ends_the_connection, setup, teardown),
 		cmocka_unit_test_setup_teardown(h2_resets_are_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(h2_bodies_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(h2_broken_frames_end_the_connection, setup, teardown),
 		cmocka_unit_test(expired_peers_are_cut_off),
 		cmocka_unit_test(connections_of_a_client_are_bounded),

@@ -54,6 +54,8 @@ static void on_tick(uv_timer_t *tick)
 {
 	struct shard *s = container_of(tick, struct shard, tick);
 	deadlines_run(&s->deadlines, shard_now(s));
+	if (link_alone(&s->conns))
+		uv_timer_stop(tick);
 }
 
 /* --- life --- */
@@ -65,7 +67,14 @@ static void open_handles(void *arg)
 	uv_prepare_init(loop, &s->turn_end);
 	uv_prepare_start(&s->turn_end, on_turn_end);
 	uv_timer_init(loop, &s->tick);
-	uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+}
+
+void shard_add(struct shard *s, struct link *conn)
+{
+	/* At rest nothing ticks. */
+	if (!uv_is_active((uv_handle_t *)&s->tick))
+		uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+	link_append(&s->conns, conn);
 }
 
 int shard_start(struct shard *s, struct http_server *server, struct loop *loop, unsigned index, struct err *e)

@@ -44,6 +44,7 @@ struct shard {
 	struct request *pool;
 	unsigned pooled;
 	_Atomic unsigned in_flight;    /* written by the loop only */
+	size_t body_bytes;             /* request bodies in memory */
 	_Atomic unsigned conn_count;   /* those handed over and not yet closed; any thread */
 	bool draining;                 /* no new connections */
 	int64_t date_second;           /* of `date` */
@@ -61,6 +62,7 @@ struct http_server {
 	unsigned io_count, shard_count;
 	struct listener **listeners;
 	unsigned listener_count;
+	size_t conn_body_bytes;        /* request bodies that one connection may have in memory */
 	_Atomic unsigned next_handshake;
 	_Atomic unsigned open;         /* connections */
 	pthread_mutex_t lock;
@@ -74,6 +76,9 @@ MUST_CHECK int shard_start(struct shard *s, struct http_server *server, struct l
 
 /* From the owner's thread. All connections are gone. server_gone is called for the handles as they close. */
 void shard_stop(struct shard *s);
+
+/* One more connection, to be removed with link_remove. */
+void shard_add(struct shard *s, struct link *conn);
 
 static inline struct mono shard_now(const struct shard *s)
 {
