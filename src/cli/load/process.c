@@ -2,7 +2,7 @@
  * nanoseconds, so stat is read only for the parent and for what reaped children used. */
 #include "cli/load/process.h"
 
-#include <dirent.h>
+#include <glob.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,21 +90,27 @@ static bool is_member(const struct family *f, pid_t pid)
 	return false;
 }
 
+static void add_if_child(struct family *f, pid_t pid)
+{
+	struct stat_fields fields;
+	if (f->count < DESCENDANTS_MAX && !is_member(f, pid) && read_stat(pid, &fields) &&
+		is_member(f, fields.parent))
+		f->members[f->count++] = pid;
+}
+
 /* Adds the processes whose parent is a member; true if there were any. */
 static bool add_children(struct family *f)
 {
-	struct stat_fields fields;
-	uint64_t pid;
+	static const char directory[] = "/proc/";
 	unsigned before = f->count;
-	DIR *proc = opendir("/proc");
-	for (struct dirent *d; proc && (d = readdir(proc)) && f->count < DESCENDANTS_MAX;) {
-		if (!str_to_u64(str_of(d->d_name), &pid) || is_member(f, (pid_t)pid) ||
-			!read_stat((pid_t)pid, &fields) || !is_member(f, fields.parent))
-			continue;
-		f->members[f->count++] = (pid_t)pid;
-	}
-	if (proc)
-		closedir(proc);
+	glob_t processes;
+	uint64_t pid;
+	if (glob("/proc/[0-9]*", GLOB_NOSORT, NULL, &processes))
+		return false;
+	for (size_t i = 0; i < processes.gl_pathc; i++)
+		if (str_to_u64(str_of(processes.gl_pathv[i] + sizeof(directory) - 1), &pid))
+			add_if_child(f, (pid_t)pid);
+	globfree(&processes);
 	return f->count > before;
 }
 

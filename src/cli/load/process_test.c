@@ -47,7 +47,9 @@ static void test_child(void **state)
 	pid_t child = fork();
 	if (child == 0) {
 		burn(burnt_ns);
-		_exit(write(ready[1], "x", 1) == 1 && pause());
+		if (write(ready[1], "x", 1) == 1)
+			pause();
+		_exit(1);
 	}
 	assert_int_equal(read(ready[0], &c, 1), 1);
 	assert_int_equal(process_usage(getpid(), &after, &e), 0);
