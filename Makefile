@@ -14,6 +14,8 @@ FUZZ_SECONDS ?= 60
 
 RELEASE = -Dbuildtype=debugoptimized -Dhardened=true -Db_pie=true
 export PYTHON MESON NINJA ONCE
+# What scripts/deps fetched without installing it.
+export PATH := $(PATH):$(CURDIR)/.cache/tools/bin
 
 .PHONY: help run build test check bench fuzz torture install deps clean
 .DEFAULT_GOAL := help
