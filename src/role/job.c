@@ -1,4 +1,5 @@
-/* job.c - see job.h. The job lives in the request's arena, so that nothing has to be freed but its body. */
+/* job.c - see job.h. The job lives in the request's arena, so that nothing has to be freed but its body
+ * and its own arena. */
 #include "role/job.h"
 
 #include <stdio.h>
@@ -10,6 +11,7 @@ static void job_done(struct work *w)
 	struct job *j = container_of(w, struct job, work);
 	struct http_request *r = j->request;
 	struct buf body = j->body;
+	struct arena arena = j->arena; /* the job ends with the request */
 	if (j->failed && j->has_problem) {
 		struct http_problem_options o = {.detail = j->err.text[0] ? j->err.text : NULL};
 		if (j->field.code) {
@@ -29,6 +31,7 @@ static void job_done(struct work *w)
 		http_reply(r, j->status, j->content_type, buf_str(&body));
 	}
 	buf_wipe(&body);
+	arena_clear(&arena);
 }
 
 static void job_work(struct work *w)
@@ -48,6 +51,7 @@ void job_start(struct http_request *r, struct work_pool *pool, void (*run)(struc
 	j->run = run;
 	j->status = 200;
 	j->content_type = "application/json";
+	arena_init(&j->arena, JOB_ARENA_BYTES);
 	buf_init(&j->body, JOB_BODY_BYTES);
 	j->work = (struct work){.loop = r->loop, .work = job_work, .done = job_done};
 	if (work_submit(pool, &j->work) == LOOP_WORK_FULL)
@@ -106,7 +110,12 @@ bool job_string(struct job *j, const json_t *object, const char *key, bool requi
 		job_invalid(j, pointer_of(j, key), "wrong_type", "a string is expected");
 		return false;
 	}
-	*ret = arena_copy(j->request->arena, str_mem(json_string_value(value), json_string_length(value)));
+	*ret = arena_copy(&j->arena, str_mem(json_string_value(value), json_string_length(value)));
+	if (!ret->p) {
+		struct err e = ERR_INIT;
+		err_oom(&e);
+		job_fail(j, &e);
+	}
 	return ret->p != NULL;
 }
 

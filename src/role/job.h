@@ -4,9 +4,10 @@
  *	static void get_thing(struct http_request *r) { job_start(r, pool, run_thing); }
  *	static void run_thing(struct job *j) { … fill j->body or j->err … }
  *
- * The request belongs to the job from job_start until the answer: run() may use its arena and everything in
- *it. Overload: when the pool is full the request is answered 503 at once. Threads:  job_start on the
- *request's loop; run on a pool thread; the answer on the loop again. */
+ * The request belongs to the job from job_start until the answer: run() may use its arena and everything in it.
+ * That arena is as small as the request; what is read from a store goes to the job's own.
+ * Overload: when the pool is full the request is answered 503 at once.
+ * Threads:  job_start on the request's loop; run on a pool thread; the answer on the loop again. */
 #ifndef ROLE_JOB_H
 #define ROLE_JOB_H
 
@@ -16,6 +17,7 @@
 struct job {
 	struct work work;
 	struct http_request *request;
+	struct arena arena; /* for rows; holds a page of the largest */
 	void (*run)(struct job *j);
 	/* What run leaves behind: an answer, or a failure. */
 	int status;               /* preset to 200 */
@@ -29,7 +31,10 @@ struct job {
 	char location[160];              /* Location header, "" for none */
 };
 
-enum { JOB_BODY_BYTES = 16 * 1024 * 1024 };
+enum {
+	JOB_ARENA_BYTES = 32 * 1024 * 1024,
+	JOB_BODY_BYTES = 16 * 1024 * 1024,
+};
 
 void job_start(struct http_request *r, struct work_pool *pool, void (*run)(struct job *j));
 
@@ -42,7 +47,7 @@ void job_invalid(struct job *j, const char *pointer, const char *code, const cha
 /* Parses the request's body as a JSON object; NULL when the job has failed. Free with json_decref. */
 json_t *job_json(struct job *j);
 
-/* A string member: required or not; false when the job has failed. Absent: *ret is empty. */
+/* A string member, in the job's arena: required or not; false when the job has failed. Absent: *ret is empty. */
 bool job_string(struct job *j, const json_t *object, const char *key, bool required, struct str *ret);
 
 /* An integer member within [min, max]; absent: *ret keeps its value. */

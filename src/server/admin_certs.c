@@ -262,7 +262,7 @@ static void run_list(struct job *j)
 	if (!job_limit(j, &query.max) || !job_cursor(j, &query.after_change) ||
 		!job_query_time(j, "expires_before", &query.expires_before))
 		return;
-	if (store_read_certs(s->store, &query, r->arena, &certs, &count, &e) < 0) {
+	if (store_read_certs(s->store, &query, &j->arena, &certs, &count, &e) < 0) {
 		job_fail(j, &e);
 		return;
 	}
@@ -290,7 +290,7 @@ static void run_show(struct job *j)
 		job_fail(j, &e);
 		return;
 	}
-	if (store_read_cert(s->store, serial, (unsigned)(hex.n / 2), j->request->arena, &cert, &e) < 0) {
+	if (store_read_cert(s->store, serial, (unsigned)(hex.n / 2), &j->arena, &cert, &e) < 0) {
 		job_fail(j, &e);
 		return;
 	}

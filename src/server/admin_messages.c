@@ -77,7 +77,7 @@ static void run_list(struct job *j)
 		!take_state(j, &query.state) || !take_sender(j, index, &query.sender_index) ||
 		!job_query_time(j, "since", &query.since) || !job_query_time(j, "until", &query.until))
 		return;
-	if (store_read_messages(s->store, &query, j->request->arena, &page, &e) < 0) {
+	if (store_read_messages(s->store, &query, &j->arena, &page, &e) < 0) {
 		job_fail(j, &e);
 		return;
 	}
@@ -134,8 +134,7 @@ static void run_show(struct job *j)
 		return;
 	}
 	uuid_format(&id, text);
-	if (store_read_message(s->store, &id, j->request->arena, &row, &e) < 0 ||
-		show_row(j, &row, text, &e) < 0)
+	if (store_read_message(s->store, &id, &j->arena, &row, &e) < 0 || show_row(j, &row, text, &e) < 0)
 		job_fail(j, &e);
 }
 

@@ -54,7 +54,7 @@ static void run_audit(struct job *j)
 	struct err e = ERR_INIT;
 	if (!job_limit(j, &limit) || !job_cursor(j, &after))
 		return;
-	if (store_read_audit(s->store, after, limit, j->request->arena, &rows, &count, &e) < 0) {
+	if (store_read_audit(s->store, after, limit, &j->arena, &rows, &count, &e) < 0) {
 		job_fail(j, &e);
 		return;
 	}
@@ -78,7 +78,7 @@ static void run_clients(struct job *j)
 	struct str after = http_query(r, STR("cursor")), domain = http_query(r, STR("domain"));
 	if (!job_limit(j, &limit))
 		return;
-	if (store_read_clients(s->store, domain, after, limit, r->arena, &rows, &count, &e) < 0) {
+	if (store_read_clients(s->store, domain, after, limit, &j->arena, &rows, &count, &e) < 0) {
 		job_fail(j, &e);
 		return;
 	}

@@ -81,7 +81,7 @@ static void run_list(struct job *j)
 	struct http_request *r = j->request;
 	struct queue_list op = {
 		.filter = {.client_id = http_query(r, STR("client")), .domain = http_query(r, STR("domain"))},
-		.arena = r->arena,
+		.arena = &j->arena,
 	};
 	int64_t cursor;
 	struct err e = ERR_INIT;
@@ -107,7 +107,7 @@ static void run_list(struct job *j)
 
 static void run_show(struct job *j)
 {
-	struct queue_find op = {.arena = j->request->arena};
+	struct queue_find op = {.arena = &j->arena};
 	struct err e = ERR_INIT;
 	if (!has_queue(j))
 		return;

@@ -31,7 +31,7 @@ static void run_changes(struct job *j)
 		job_invalid(j, "?after", "not_a_number", "the last change number seen is expected");
 		return;
 	}
-	if (store_read_certs(s->store, &query, j->request->arena, &certs, &count, &e) < 0) {
+	if (store_read_certs(s->store, &query, &j->arena, &certs, &count, &e) < 0) {
 		job_fail(j, &e);
 		return;
 	}

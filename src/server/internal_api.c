@@ -155,7 +155,7 @@ static void run_message(struct job *j)
 	struct err e = ERR_INIT;
 	if (!uuid_parse(j->request->params[0], &id))
 		err_set(&e, ERR_NOT_FOUND, "no message has this id");
-	if (e.kind != ERR_NONE || store_read_message(s->store, &id, j->request->arena, &row, &e) < 0) {
+	if (e.kind != ERR_NONE || store_read_message(s->store, &id, &j->arena, &row, &e) < 0) {
 		job_fail(j, &e);
 		return;
 	}
