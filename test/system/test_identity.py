@@ -4,6 +4,7 @@ import re
 import socket
 import ssl
 import subprocess
+import urllib.request
 
 import pytest
 from cryptography import x509
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from client import Client, curl
-from daemon import Identity
+from daemon import Identity, craft_cert
 
 DAY = datetime.timedelta(days=1)
 
@@ -135,3 +136,61 @@ def test_revoked_is_cut_off_within_a_second(site):
     assert "revoked" in alert_of(site, identity)
     with site.client() as other:
         assert other.post().status == 202
+
+
+# --- certificates with one thing wrong ---
+
+def crafted(daemon, directory, flaw):
+    """A client's certificate from our own issuing CA with that flaw."""
+    out, key = directory / f"{flaw}.pem", directory / f"{flaw}.key"
+    subprocess.run([craft_cert(), "--ca-cert", next(daemon.data.rglob("issuing.pem")),
+                    "--ca-key", next(daemon.data.rglob("issuing.key")), "--flaw", flaw, "--out", out, "--key-out", key],
+                   check=True)
+    return out, key
+
+
+def refused_by_outcome(daemon):
+    """{outcome: handshakes that ended with it} of the ingest listener."""
+    with urllib.request.urlopen(daemon.ready["metrics"] + "/metrics") as answer:
+        text = answer.read().decode()
+    return {m[1]: int(m[2]) for m in re.finditer(
+        r'^sealpost_tls_handshakes_total\{listener="ingest",outcome="(\w+)"\} (\d+)', text, re.M)}
+
+
+def try_to_post(site, cert, key):
+    """Whether the listener took the certificate; None where our own TLS library will not load it or not send it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.load_verify_locations(site.identity.ca)
+    try:
+        context.load_cert_chain(cert, key)
+    except ssl.SSLError:
+        return None
+    try:
+        with socket.create_connection(site.daemon.address(), 10) as raw, \
+                context.wrap_socket(raw, server_hostname="127.0.0.1") as tls:
+            tls.sendall(b"GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            return None if tls.recv(1000).startswith(b"HTTP/1.1 401 ") else True
+    except (ssl.SSLError, ConnectionResetError):
+        return False
+
+
+def test_each_flaw_is_refused_for_what_it_is(shared, tmp_path):
+    """`craft-cert --list` names every flaw and what a listener makes of it; the metrics say what it did."""
+    rows = [line.split("\t") for line in subprocess.run([craft_cert(), "--list"], check=True, capture_output=True,
+                                                        text=True).stdout.splitlines()]
+    tried, wrong = 0, []
+    for flaw, _, _, expected in (row for row in rows if row[1] == "leaf"):
+        before = refused_by_outcome(shared.daemon)
+        taken = try_to_post(shared, *crafted(shared.daemon, tmp_path, flaw))
+        if taken is None:
+            continue
+        tried += 1
+        after = refused_by_outcome(shared.daemon)
+        grown = {k for k, v in after.items() if v > before.get(k, 0)}
+        if taken or grown != {expected}:
+            wrong.append(f"{flaw}: expected {expected}, got {grown}")
+    assert not wrong
+    assert tried > 50, "most of them have to reach the listener"
+    with shared.client() as client:
+        assert client.post().status == 202

@@ -43,6 +43,11 @@ def binary():
     return path
 
 
+def craft_cert():
+    """The tool beside the program that makes certificates with one thing wrong."""
+    return str(Path(binary()).parent / "test/tools/craft-cert")
+
+
 def environment(extra):
     """This process's, without what would configure the program, and with that of the test."""
     return {k: v for k, v in os.environ.items() if not k.startswith("SEALPOST_")} | (extra or {})
