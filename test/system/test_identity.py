@@ -169,7 +169,7 @@ def try_to_post(site, cert, key):
     try:
         with socket.create_connection(site.daemon.address(), 10) as raw, \
                 context.wrap_socket(raw, server_hostname="127.0.0.1") as tls:
-            tls.sendall(b"GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            tls.sendall(b"POST /api/v1/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
             return None if tls.recv(1000).startswith(b"HTTP/1.1 401 ") else True
     except (ssl.SSLError, ConnectionResetError):
         return False
