@@ -1,13 +1,27 @@
 /* faulty.c - see faulty.h. The plan itself is the driver's state. */
 #include "queue/faulty.h"
 
-/* Whether the call that begins now fails. */
-static bool hit(struct faulty *f, struct err *e)
+#include <string.h>
+
+void faulty_fail(struct faulty *f, const char *only, unsigned at, unsigned count)
 {
-	f->calls++;
-	if (!f->fail_at || f->calls < f->fail_at || f->calls - f->fail_at >= f->fail_count)
+	f->fail_at = 0;
+	f->only = only;
+	f->calls = 0;
+	f->fail_count = count;
+	f->fail_at = at;
+}
+
+/* Whether this call fails. */
+static bool hit(struct faulty *f, const char *name, struct err *e)
+{
+	const char *only = f->only;
+	if (only && strcmp(only, name) != 0)
 		return false;
-	err_set(e, f->kind, "injected fault, call %u", f->calls);
+	unsigned call = ++f->calls, fail_at = f->fail_at;
+	if (!fail_at || call < fail_at || call - fail_at >= f->fail_count)
+		return false;
+	err_set(e, f->kind, "injected fault: %s, call %u", name, call);
 	return true;
 }
 
@@ -16,7 +30,7 @@ static int faulty_open(const struct queue_driver_options *o, void **ret_state, s
 	struct faulty *f = o->arg;
 	struct queue_driver_options inner = *o;
 	inner.arg = f->inner_arg;
-	if (hit(f, e) || f->inner->open(&inner, &f->inner_state, e) < 0)
+	if (hit(f, "open", e) || f->inner->open(&inner, &f->inner_state, e) < 0)
 		return -1;
 	*ret_state = f;
 	return 0;
@@ -44,13 +58,13 @@ static uint64_t faulty_floor_key(void *state)
 static int faulty_begin(void *state, struct err *e)
 {
 	struct faulty *f = state;
-	return hit(f, e) ? -1 : f->inner->begin(f->inner_state, e);
+	return hit(f, "begin", e) ? -1 : f->inner->begin(f->inner_state, e);
 }
 
 static int faulty_commit(void *state, struct err *e)
 {
 	struct faulty *f = state;
-	return hit(f, e) ? -1 : f->inner->commit(f->inner_state, e);
+	return hit(f, "commit", e) ? -1 : f->inner->commit(f->inner_state, e);
 }
 
 static void faulty_abort(void *state)
@@ -62,7 +76,7 @@ static void faulty_abort(void *state)
 static int faulty_probe(void *state, struct err *e)
 {
 	struct faulty *f = state;
-	return hit(f, e) ? -1 : f->inner->probe(f->inner_state, e);
+	return hit(f, "probe", e) ? -1 : f->inner->probe(f->inner_state, e);
 }
 
 static bool faulty_tick(void *state, struct mono now, struct mono *ret_next)
@@ -76,7 +90,7 @@ static bool faulty_tick(void *state, struct mono now, struct mono *ret_next)
 	{                                                                                                    \
 		struct faulty *f = state;                                                                    \
 		int rc = f->inner->name(f->inner_state, op, e);                                              \
-		return hit(f, e) ? -1 : rc;                                                                  \
+		return hit(f, #name, e) ? -1 : rc;                                                           \
 	}
 
 FAULTY_OPERATION(put, queue_put)

@@ -85,8 +85,9 @@ static void publish(struct queue *q)
 /* The engine failed: keeps why. Returns -1. */
 static int in_trouble(struct queue *q, const struct err *e)
 {
+	if (q->trouble.kind == ERR_NONE)
+		q->probe_at = mono_add_ms(clock_mono(q->clock), PROBE_EVERY_MS);
 	q->trouble = *e;
-	q->probe_at = mono_add_ms(clock_mono(q->clock), PROBE_EVERY_MS);
 	publish(q);
 	return -1;
 }
@@ -137,10 +138,13 @@ static void give_up(struct queue *q, struct mono now)
 		struct parked *p = &q->parked[i];
 		if (p->state != PARKED_WAITING)
 			continue;
-		if (is_lease(p) && (q->closing || mono_reached(now, p->deadline)))
+		if (is_lease(p) && (q->closing || mono_reached(now, p->deadline))) {
+			/* An aborted group may have left some in it. */
+			container_of(p->op, struct queue_lease, op)->count = 0;
 			answer(p, 0);
-		else if (q->closing)
+		} else if (q->closing) {
 			answer(p, err_set(&p->op->err, ERR_RETRY, "the queue is being closed"));
+		}
 	}
 }
 
@@ -257,7 +261,8 @@ static int backend_apply(void *backend, struct group_op *op, struct err *e)
 
 /* --- groups --- */
 
-/* One parked operation has another turn. Returns <0 when that spoilt the group. */
+/* One parked operation has another turn. Returns <0 when that spoilt the group: a scan then fails with it, a
+ * lease goes on waiting. */
 static int resume_one(struct queue *q, struct parked *p, bool *nothing_due, struct err *e)
 {
 	struct queue_lease *lease = is_lease(p) ? container_of(p->op, struct queue_lease, op) : NULL;
@@ -265,14 +270,14 @@ static int resume_one(struct queue *q, struct parked *p, bool *nothing_due, stru
 		return 0;
 	int rc = lease ? q->driver->lease(q->state, lease, &p->op->err)
 		       : operations[p->op->kind].apply(q, p->op, &p->op->err);
-	if (rc < 0 && !is_single(&p->op->err)) {
-		*e = p->op->err;
-		return -1;
-	}
+	bool spoilt = rc < 0 && !is_single(&p->op->err);
 	*nothing_due = lease && rc == 0 && !lease->count;
-	if (!*nothing_due)
+	if (!lease || !(spoilt || *nothing_due))
 		*p = (struct parked){p->op, PARKED_TRIED, rc, p->deadline};
-	return 0;
+	if (!spoilt)
+		return 0;
+	*e = p->op->err;
+	return -1;
 }
 
 static int resume_parked(struct queue *q, struct err *e)
@@ -367,6 +372,7 @@ static void probe(struct queue *q, struct mono now)
 	struct err e = ERR_INIT;
 	if (q->trouble.kind == ERR_NONE || !mono_reached(now, q->probe_at))
 		return;
+	q->probe_at = mono_add_ms(now, PROBE_EVERY_MS);
 	if (q->driver->probe(q->state, &e) < 0)
 		in_trouble(q, &e);
 	else
