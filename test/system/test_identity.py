@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from client import Client, curl
 from daemon import Identity, craft_cert
+from waiting import eventually
 
 DAY = datetime.timedelta(days=1)
 
@@ -149,7 +150,7 @@ def crafted(daemon, directory, flaw):
     return out, key
 
 
-def refused_by_outcome(daemon):
+def handshakes(daemon):
     """{outcome: handshakes that ended with it} of the ingest listener."""
     with urllib.request.urlopen(daemon.ready["metrics"] + "/metrics") as answer:
         text = answer.read().decode()
@@ -181,13 +182,13 @@ def test_each_flaw_is_refused_for_what_it_is(shared, tmp_path):
                                                         text=True).stdout.splitlines()]
     tried, wrong = 0, []
     for flaw, _, _, expected in (row for row in rows if row[1] == "leaf"):
-        before = refused_by_outcome(shared.daemon)
+        before = handshakes(shared.daemon)
         taken = try_to_post(shared, *crafted(shared.daemon, tmp_path, flaw))
         if taken is None:
             continue
         tried += 1
-        after = refused_by_outcome(shared.daemon)
-        grown = {k for k, v in after.items() if v > before.get(k, 0)}
+        grown = eventually(lambda: {k for k, v in handshakes(shared.daemon).items() if v > before.get(k, 0)},
+                           f"the handshake with {flaw} is counted")
         if taken or grown != {expected}:
             wrong.append(f"{flaw}: expected {expected}, got {grown}")
     assert not wrong
