@@ -26,6 +26,8 @@
 #include "cli/watch.h"
 #include "role/version.h"
 
+enum { READY_FILE_BYTES = 16 * 1024, NAMES_BYTES = 4096 };
+
 struct daemon {
 	const struct daemon_command *command;
 	struct settings settings;
@@ -90,7 +92,7 @@ static void put_url(struct json_out *w, const char *key, const char *scheme, con
 static int write_ready_file(const struct daemon *d, struct err *e)
 {
 	AUTO(buf_auto) struct buf text;
-	buf_init(&text, 16 * 1024);
+	buf_init(&text, READY_FILE_BYTES);
 	struct json_out w = json_out_to(&text);
 	json_open_object(&w, NULL);
 	json_put_int(&w, "pid", getpid());
@@ -109,7 +111,7 @@ static int write_ready_file(const struct daemon *d, struct err *e)
 static void take_config(struct daemon *d, struct config *fresh)
 {
 	AUTO(buf_auto) struct buf names;
-	buf_init(&names, 4096);
+	buf_init(&names, NAMES_BYTES);
 	if (config_changed_restart(d->config, fresh, &names) > 0)
 		log_event(LOG_WARN, "daemon.restart_needed", LF_VIEW("options", buf_str(&names)));
 	config_free(d->config);
