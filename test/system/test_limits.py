@@ -1,0 +1,430 @@
+"""Every limit and every deadline of the ingest listener: it holds, it is counted, and others are not harmed."""
+import json
+import shutil
+import signal
+import socket
+import ssl
+import time
+
+import h2.events
+import h2.settings
+import pytest
+
+from client import NUMBER, Client, RawTLS, curl, tls_context
+from daemon import Sealpost, Site
+from http2 import Http2
+from test_http import BODY, CHUNKED, FIRST_LINE, HOST, LENGTH, TYPE, answers_of, post
+from test_ingest import check_problem
+from test_metrics import scrape
+from waiting import eventually
+
+HEAD_BYTES = 16384
+HEADER_COUNT = 64
+TARGET_BYTES = 4096
+MESSAGE_BYTES = 64 * 1024
+BATCH_BYTES = 4 * 1024 * 1024
+SHORT = "500ms"
+BATCH = "/api/v1/messages/batch"
+
+
+@pytest.fixture(params=[Client, Http2], ids=["http1", "http2"])
+def protocol(request):
+    return request.param
+
+
+def counted(site, metric, **labels):
+    """The value of one series of the ingest listener."""
+    wanted = [f'{k}="{v}"' for k, v in {"listener": "ingest", **labels}.items()]
+    for line in scrape(site.daemon).splitlines():
+        if line.startswith(metric + "{") and all(w in line for w in wanted):
+            return float(line.rsplit(" ", 1)[1])
+    return 0.0
+
+
+class Rejections:
+    """How much more often something was refused for that reason than when this was made."""
+
+    def __init__(self, site, reason):
+        self.site, self.reason = site, reason
+        self.before = self.now()
+
+    def now(self):
+        return counted(self.site, "sealpost_http_rejected_total", reason=self.reason)
+
+    def expect(self, more):
+        eventually(lambda: self.now() - self.before >= more, f"{more} more counted as {self.reason}")
+        assert self.now() - self.before == more
+
+
+def still_works(site):
+    with site.client() as client:
+        assert client.post().status == 202
+
+
+# --- sizes ---
+
+def get_with_head(client, count, value_bytes, path="/livez"):
+    return client.request("GET", path, headers={f"X-{i}": "v" * value_bytes for i in range(count)})
+
+
+@pytest.mark.parametrize("bytes_,status", [(HEAD_BYTES - 1000, 200), (HEAD_BYTES, 431), (3 * HEAD_BYTES, 431)])
+def test_size_of_the_head(shared, protocol, bytes_, status):
+    rejections = Rejections(shared, "head_too_large")
+    with protocol(shared.daemon.address(), shared.identity) as client:
+        answer = get_with_head(client, 1, bytes_)
+        assert answer.status == status
+        if status == 431:
+            check_problem(answer, 431, "headers_too_large")
+    rejections.expect(int(status == 431))
+
+
+@pytest.mark.parametrize("count,status", [(HEADER_COUNT - 8, 200), (HEADER_COUNT + 1, 431)])
+def test_number_of_headers(shared, protocol, count, status):
+    rejections = Rejections(shared, "head_too_large")
+    with protocol(shared.daemon.address(), shared.identity) as client:
+        assert get_with_head(client, count, 1).status == status
+    rejections.expect(int(status == 431))
+
+
+@pytest.mark.parametrize("length,status", [(TARGET_BYTES, 404), (TARGET_BYTES + 1, 431)])
+def test_length_of_the_target(shared, protocol, length, status):
+    rejections = Rejections(shared, "head_too_large")
+    with protocol(shared.daemon.address(), shared.identity) as client:
+        assert client.get("/" + "a" * (length - 1)).status == status
+    rejections.expect(int(status == 431))
+
+
+BODIES = {"message": ("/api/v1/messages", MESSAGE_BYTES), "batch": (BATCH, BATCH_BYTES), "none": ("/livez", 0)}
+
+
+@pytest.mark.parametrize("path,ceiling", BODIES.values(), ids=BODIES)
+def test_size_of_the_body(shared, protocol, path, ceiling):
+    rejections = Rejections(shared, "body_too_large")
+    method = "POST" if ceiling else "GET"
+    with protocol(shared.daemon.address(), shared.identity) as client:
+        answer = client.request(method, path, b" " * (ceiling + 1), {"Content-Type": "application/json"})
+        check_problem(answer, 413, "payload_too_large")
+    rejections.expect(1)
+
+
+@pytest.mark.parametrize("path,ceiling", BODIES.values(), ids=BODIES)
+def test_size_of_a_body_without_a_length(shared, protocol, path, ceiling):
+    """In chunks, or as HTTP/2 frames: the ceiling is met on the way."""
+    rejections = Rejections(shared, "body_too_large")
+    method, too_much = "POST" if ceiling else "GET", b" " * (ceiling + 1)
+    with protocol(shared.daemon.address(), shared.identity) as client:
+        if protocol is Http2:
+            answer = client.answer(client.open_stream(method, path, end=False), too_much)
+        else:
+            pieces = (too_much[i:i + 16384] for i in range(0, len(too_much), 16384))
+            answer = client.request(method, path, pieces)
+        check_problem(answer, 413, "payload_too_large")
+    rejections.expect(1)
+
+
+def test_a_body_that_is_shorter_than_it_was_said_to_be(shared):
+    with Http2(shared.daemon.address(), shared.identity) as client:
+        stream = client.open_stream("POST", "/api/v1/messages", {**json_type(), "content-length": "1000"}, end=False)
+        client.h2.send_data(stream, BODY, end_stream=True)
+        client.flush()
+        with pytest.raises(ConnectionResetError):
+            client.answer(stream)
+    still_works(shared)
+
+
+def json_type():
+    return {"content-type": "application/json"}
+
+
+# --- deadlines ---
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory, template):
+    """A daemon whose deadlines are short."""
+    directory = tmp_path_factory.mktemp("hasty") / "daemon"
+    shutil.copytree(template, directory)
+    names = ("handshake", "head", "body", "idle", "write")
+    daemon = Sealpost(directory, settings={f"{name}_timeout": SHORT for name in names}).start()
+    yield Site(daemon)
+    daemon.close()
+
+
+def test_handshake_deadline(hasty):
+    def timeouts():
+        return counted(hasty, "sealpost_tls_handshakes_total", outcome="timeout")
+    before = timeouts()
+    with socket.create_connection(hasty.daemon.address(), 10) as silent:
+        assert silent.recv(1) == b""
+    assert timeouts() == before + 1
+
+
+def test_half_a_handshake(hasty):
+    """The deadline is about the whole of it."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        tls_context(hasty.identity).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1").do_handshake()
+    hello = outgoing.read()
+    with socket.create_connection(hasty.daemon.address(), 0.05) as dripping:
+        assert drips_until_cut(lambda i: dripping.sendall(hello[i:i + 1]), dripping)
+    still_works(hasty)
+
+
+def drips_until_cut(send, sock):
+    """send(i) again and again; true once the peer has closed. The socket has a short timeout, which is the beat."""
+    deadline, i = time.monotonic() + 20, 0
+    while time.monotonic() < deadline:
+        try:
+            send(i)
+            if not sock.recv(65536):
+                return True
+        except TimeoutError:
+            pass
+        except OSError:
+            return True
+        i += 1
+    return False
+
+
+def test_head_deadline(hasty):
+    rejections = Rejections(hasty, "head_timeout")
+    with RawTLS(hasty.daemon.address(), hasty.identity) as silent:
+        silent.send(b"GET /livez HTTP/1.1\r\nHost: a\r\n")
+        assert silent.read_all() == b""
+    with RawTLS(hasty.daemon.address(), hasty.identity, timeout=0.05) as dripping:
+        dripping.send(b"GET /livez HTTP/1.1\r\n")
+        assert drips_until_cut(lambda i: dripping.send(b"X-%d: b\r\n" % i), dripping.socket)
+    rejections.expect(2)
+
+
+def test_head_deadline_http2(hasty):
+    """A header block whose end never comes."""
+    rejections = Rejections(hasty, "head_timeout")
+    with Http2(hasty.daemon.address(), hasty.identity) as client:
+        assert client.get("/livez").status == 200, "SETTINGS are exchanged"
+        # HEADERS of stream 3 without END_HEADERS: one byte, :method GET by index (RFC 7541 appendix A)
+        client.socket.sendall(bytes.fromhex("000001 01 00 00000003 82"))
+        assert client.socket.recv(65536) == b""
+    rejections.expect(1)
+
+
+def test_body_deadline(hasty):
+    rejections = Rejections(hasty, "body_timeout")
+    with RawTLS(hasty.daemon.address(), hasty.identity) as silent:
+        silent.send(post(LENGTH, body=BODY[:-1]))
+        assert 202 not in answers_of(silent.read_all())
+    for head, beat in ((b"Content-Length: 60000\r\n", b" "), (CHUNKED, b"1\r\n \r\n")):
+        with RawTLS(hasty.daemon.address(), hasty.identity, timeout=0.05) as dripping:
+            dripping.send(FIRST_LINE + HOST + TYPE + head + b"\r\n")
+            assert drips_until_cut(lambda i: dripping.send(beat), dripping.socket)
+    rejections.expect(3)
+
+
+def test_body_deadline_http2(hasty):
+    """That stream alone is reset; the others go on."""
+    rejections = Rejections(hasty, "body_timeout")
+    with Http2(hasty.daemon.address(), hasty.identity) as client:
+        late = client.open_stream("POST", "/api/v1/messages", json_type(), end=False)
+        client.h2.send_data(late, BODY[:-1])
+        client.flush()
+        with pytest.raises(ConnectionResetError):
+            client.answer(late)
+        assert client.post().status == 202
+    rejections.expect(1)
+
+
+def test_idle_deadline(hasty):
+    with RawTLS(hasty.daemon.address(), hasty.identity) as fresh:
+        assert fresh.read_all() == b""
+    with RawTLS(hasty.daemon.address(), hasty.identity) as used:
+        used.send(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert answers_of(used.read_all()) == [200]
+
+
+@pytest.mark.parametrize("pings", [False, True], ids=["silent", "pinging"])
+def test_idle_deadline_http2(hasty, pings):
+    with Http2(hasty.daemon.address(), hasty.identity) as client:
+        if not pings:
+            client.wait_closed()
+            return
+        client.socket.settimeout(0.05)
+
+        def ping(i):
+            client.h2.ping(i.to_bytes(8, "big"))
+            client.flush()
+        assert drips_until_cut(ping, client.socket)
+
+
+class Deaf:
+    """A connection with a small window that asks for more and more and reads nothing."""
+
+    REQUEST = b"GET /openapi.yaml HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    def __init__(self, site):
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect(site.daemon.address())
+        self.socket = tls_context(site.identity).wrap_socket(raw, server_hostname="127.0.0.1")
+        self.socket.setblocking(False)
+
+    def ask(self):
+        """Until nothing more is taken, or it is cut; false then."""
+        try:
+            while True:
+                self.socket.send(self.REQUEST * 32)
+        except ssl.SSLWantWriteError:
+            return True
+        except OSError:
+            return False
+
+
+def test_write_deadline(hasty):
+    rejections = Rejections(hasty, "write_timeout")
+    deaf = Deaf(hasty)
+    eventually(lambda: not deaf.ask(), "the connection is cut")
+    deaf.socket.close()
+    rejections.expect(1)
+
+
+def test_write_deadline_http2(hasty):
+    """A peer that never opens its window: its stream is reset, not the connection."""
+    rejections = Rejections(hasty, "write_timeout")
+    with Http2(hasty.daemon.address(), hasty.identity) as client:
+        client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        client.flush()
+        stream = client.open_stream("GET", "/openapi.yaml")
+        events = []
+        while not any(isinstance(e, h2.events.StreamReset) and e.stream_id == stream for e in events):
+            events.append(client.next_event())
+            assert events[-1], "the connection stays"
+    rejections.expect(1)
+
+
+# --- how many at once ---
+
+@pytest.fixture
+def start(make_daemon):
+    def start(**settings):
+        return Site(make_daemon(settings={k: str(v) for k, v in settings.items()}).start())
+    return start
+
+
+def is_refused(site, source="127.0.0.1"):
+    """Closed before a word of TLS was said."""
+    with socket.create_connection(site.daemon.address(), 10, (source, 0)) as s:
+        s.settimeout(0.3)
+        try:
+            return s.recv(1) == b""
+        except TimeoutError:
+            return False
+        except ConnectionResetError:
+            return True
+
+
+def open_connections(site):
+    return counted(site, "sealpost_http_connections")
+
+
+def test_connections_in_total(start):
+    site = start(connections_max=3)
+    clients = [site.client() for _ in range(3)]
+    assert [c.get("/livez").status for c in clients] == [200] * 3
+    rejections = Rejections(site, "connections")
+    assert is_refused(site) and is_refused(site, "127.0.0.2")
+    rejections.expect(2)
+    assert [c.post().status for c in clients] == [202] * 3, "those that are open go on"
+    clients[0].close()
+    eventually(lambda: open_connections(site) < 3, "the place is free")
+    still_works(site)
+    for c in clients:
+        c.close()
+
+
+def test_connections_from_one_address(start):
+    site = start(connections_per_address=2)
+    clients = [site.client() for _ in range(2)]
+    assert [c.get("/livez").status for c in clients] == [200] * 2
+    rejections = Rejections(site, "connections_per_address")
+    assert is_refused(site)
+    assert not is_refused(site, "127.0.0.2")
+    rejections.expect(1)
+    clients[0].close()
+    eventually(lambda: open_connections(site) < 2, "the place is free")
+    still_works(site)
+    for c in clients:
+        c.close()
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_connections_of_one_client(start, version):
+    """One too many is told so, whatever it asks for."""
+    site = start(connections_per_client=2)
+    with site.client() as one, site.client() as two, site.client(site.new_identity()) as stranger:
+        assert [c.get("/livez").status for c in (one, two, stranger)] == [200] * 3
+        rejections = Rejections(site, "connections_per_client")
+        answer = curl(site.daemon.ready["ingest"] + "/livez", site.identity, version)
+        problem = check_problem(answer, 429, "too_many_requests")
+        assert "connections" in problem["detail"] and int(answer.header("retry-after")) >= 1
+        assert answer.header("connection") == ("close" if version == "--http1.1" else None)
+        rejections.expect(1)
+        assert [c.post().status for c in (one, two, stranger)] == [202] * 3
+    eventually(lambda: open_connections(site) == 0, "the places are free")
+    still_works(site)
+
+
+def test_requests_in_flight(start, protocol):
+    """Many at once where two may be: some are answered 503, at once and cheaply, and nothing else happens."""
+    site, count = start(requests_in_flight=1, io_threads=1), 20
+    rejections = Rejections(site, "in_flight")
+    if protocol is Http2:
+        with Http2(site.daemon.address(), site.identity) as client:
+            statuses = at_once_http2(client, count)
+    else:
+        with RawTLS(site.daemon.address(), site.identity) as raw:
+            raw.send(post(LENGTH) * (count - 1) + post(LENGTH, b"Connection: close\r\n"))
+            statuses = answers_of(raw.read_all())
+    assert len(statuses) == count and set(statuses) == {202, 503}
+    rejections.expect(statuses.count(503))
+    eventually(lambda: len(site.daemon.delivered()) == statuses.count(202), "those with 202, and no others")
+    still_works(site)
+
+
+def at_once_http2(client, count):
+    """count messages as streams of one write; their statuses."""
+    for _ in range(count):
+        stream = client.h2.get_next_available_stream_id()
+        client.h2.send_headers(stream, [(":method", "POST"), (":path", "/api/v1/messages"), (":scheme", "https"),
+                                        (":authority", "a"), ("content-type", "application/json")])
+        client.h2.send_data(stream, BODY, end_stream=True)
+    client.flush()
+    statuses, ended = [], 0
+    while ended < count:
+        event = client.next_event()
+        assert event, "closed"
+        if isinstance(event, h2.events.ResponseReceived):
+            statuses.append(int(dict(event.headers)[":status"]))
+        ended += isinstance(event, h2.events.StreamEnded)
+    return statuses
+
+
+def test_limits_can_be_changed_while_it_runs(start):
+    site = start()
+    with site.client() as client:
+        assert client.get("/livez").status == 200
+        assert not is_refused(site)
+        with (site.daemon.data / "sealpost.yaml").open("a") as file:
+            file.write("connections_max: 1\n")
+        site.daemon.signal(signal.SIGHUP)
+        eventually(lambda: is_refused(site), "the new limit holds")
+        assert client.post().status == 202
+
+
+# --- what is answered has limits too ---
+
+def test_pages_of_the_largest_messages(site):
+    """A page is a matter of rows, not of what is in them."""
+    largest = {"sender_number": NUMBER, "message_body": "\U0001F680" * 1000, "metadata": {"k": "v" * 4000}}
+    with site.client() as client:
+        for _ in range(6):
+            answer = client.request("POST", BATCH, json.dumps([largest] * 100, ensure_ascii=False).encode(), json_type())
+            assert answer.status == 202
+    eventually(lambda: len(site.daemon.delivered()) == 600, "all are delivered and listed")
