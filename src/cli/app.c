@@ -274,11 +274,13 @@ static int start_loops(struct loop **loops, unsigned *count, unsigned want, cons
 
 static int open_loops(struct app *a, const struct config *config, struct err *e)
 {
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned want = config->io_threads            ? (unsigned)config->io_threads
-			: cores < 1                   ? 1
-			: cores > IO_THREADS_AUTO_MAX ? IO_THREADS_AUTO_MAX
-						      : (unsigned)cores;
+	/* Half the cores: the other half syncs, delivers and shakes hands, and fewer loops mean fewer
+	 * wake-ups. */
+	long half = sysconf(_SC_NPROCESSORS_ONLN) / 2;
+	unsigned want = config->io_threads           ? (unsigned)config->io_threads
+			: half < 1                   ? 1
+			: half > IO_THREADS_AUTO_MAX ? IO_THREADS_AUTO_MAX
+						     : (unsigned)half;
 	return start_loops(a->loops, &a->loop_count, want, "io", e);
 }
 
