@@ -41,6 +41,7 @@ struct ca {
 	struct buf bundle, issuing_pem;
 	uint8_t issuing_key_id[IDENTITY_KEY_ID_BYTES];
 	struct wall issuing_not_after, root_not_after;
+	char *crl_path;
 	const struct clock *clock;
 	const char *const *signer_argv;
 	struct buf setup;     /* what every new signer is told first */
@@ -314,6 +315,11 @@ int ca_open(const struct ca_options *o, struct ca **ret, struct err *e)
 	buf_init(&ca->setup, SIGNER_FRAME_BYTES);
 	signer_message_init(&ca->answer);
 	pthread_mutex_init(&ca->lock, NULL);
+	ca->crl_path = path_join(o->dir, "crl.der");
+	if (!ca->crl_path) {
+		ca_close(ca);
+		return err_oom(e);
+	}
 	if (read_public(ca, o->dir, e) < 0 || encode_setup(o, &ca->setup, e) < 0 || need_child(ca, e) < 0) {
 		ca_close(ca);
 		return -1;
@@ -331,6 +337,7 @@ void ca_close(struct ca *ca)
 	buf_clear(&ca->bundle);
 	buf_clear(&ca->issuing_pem);
 	buf_clear(&ca->setup);
+	free(ca->crl_path);
 	pthread_mutex_destroy(&ca->lock);
 	free(ca);
 }
@@ -358,6 +365,11 @@ struct wall ca_issuing_not_after(const struct ca *ca)
 struct wall ca_root_not_after(const struct ca *ca)
 {
 	return ca->root_not_after;
+}
+
+const char *ca_crl_path(const struct ca *ca)
+{
+	return ca->crl_path;
 }
 
 int ca_signer_pid(struct ca *ca)

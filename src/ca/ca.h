@@ -7,7 +7,8 @@
  * The CA does not know the registry: the caller picks no serial, gets the certificate back, and registers it
  * (store.h) before it hands it out.
  *
- * Files in `dir`: root.pem root.key issuing.pem issuing.key ca.pem (root + issuing, what clients trust) crl-number;
+ * Files in `dir`: root.pem root.key issuing.pem issuing.key ca.pem (root + issuing, what clients trust) crl-number
+ *           crl.der (the list that was published last);
  *           keys 0600, PKCS#8, encrypted (AES-256, scrypt) when there is a passphrase file. Once the issuing CA
  *           is made, root.key may be moved elsewhere.
  * Threads:  ca_issue and ca_crl from any thread that may block; requests take turns.
@@ -97,6 +98,9 @@ MUST_CHECK bool ca_reason_parse(struct str name, int *ret_code);
 
 MUST_CHECK int ca_crl(struct ca *ca, const struct ca_revoked *entries, size_t count, int64_t valid_days,
 	struct buf *ret_der, struct err *e);
+
+/* DIR/crl.der. */
+const char *ca_crl_path(const struct ca *ca);
 
 /* Process id of the signer that was started last, for tests. */
 int ca_signer_pid(struct ca *ca);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/auto.h"
+#include "base/log.h"
 #include "base/metrics.h"
 #include "server/internal.h"
 
@@ -13,6 +14,14 @@ enum { NAMES_MAX = 16 };
 
 static const char *const revoke_reasons[] = {"unspecified", "keyCompromise", "cACompromise",
 	"affiliationChanged", "superseded", "cessationOfOperation", "privilegeWithdrawn", NULL};
+
+struct str server_revoke_reason(struct str name)
+{
+	for (const char *const *reason = revoke_reasons; *reason; reason++)
+		if (str_eq(name, str_of(*reason)))
+			return str_of(*reason);
+	return (struct str){NULL, 0};
+}
 
 /* --- one certificate as JSON --- */
 
@@ -212,9 +221,8 @@ static bool take_revocation(struct job *j, const json_t *in, struct store_revoke
 	}
 	if (!ret->reason.n)
 		ret->reason = STR("unspecified");
-	for (const char *const *reason = revoke_reasons; *reason; reason++)
-		if (str_eq(ret->reason, str_of(*reason)))
-			return true;
+	if (server_revoke_reason(ret->reason).p)
+		return true;
 	job_invalid(j, "/reason", "unknown", "a reason code of RFC 5280 is expected, such as keyCompromise");
 	return false;
 }
@@ -239,6 +247,9 @@ static void run_revoke(struct job *j)
 		return;
 	}
 	metric_add(METRIC_CERTS_REVOKED, op.revoked_count);
+	/* For those elsewhere who read the list. The revocation stands, whatever becomes of it. */
+	if (crl_sign(s->crl, &e) < 0)
+		log_event(LOG_WARN, "crl.not_signed", LF_ERR(&e));
 	struct json_out w = json_out_to(&j->body);
 	json_open_object(&w, NULL);
 	json_put_int(&w, "revoked", op.revoked_count);

@@ -1,4 +1,5 @@
-/* admin_misc.c - /admin/stats, /admin/audit, /admin/clients, /admin/ca: what is there and who did what. */
+/* admin_misc.c - /admin/stats, /admin/audit, /admin/clients, /admin/ca, /admin/ca/crl: what is there and who
+ * did what. */
 #include "base/auto.h"
 #include "server/internal.h"
 
@@ -116,15 +117,35 @@ static void run_ca(struct job *j)
 	json_close_object(&w);
 }
 
+static void run_crl(struct job *j)
+{
+	AUTO(buf_auto) struct buf list;
+	struct crl_times times;
+	struct err e = ERR_INIT;
+	buf_init(&list, JOB_BODY_BYTES);
+	if (crl_copy(server_of(j->request)->crl, CRL_PEM, &list, &times, &e) < 0) {
+		job_fail(j, &e);
+		return;
+	}
+	struct json_out w = json_out_to(&j->body);
+	json_open_object(&w, NULL);
+	json_put_time(&w, "this_update", times.this_update);
+	json_put_time(&w, "next_update", times.next_update);
+	json_put_str(&w, "crl_pem", buf_str(&list));
+	json_close_object(&w);
+}
+
 ADMIN_HANDLER(get_stats, run_stats)
 ADMIN_HANDLER(get_audit, run_audit)
 ADMIN_HANDLER(get_clients, run_clients)
 ADMIN_HANDLER(get_ca, run_ca)
+ADMIN_HANDLER(get_crl, run_crl)
 
 const struct http_route admin_misc_routes[] = {
 	{"GET", "/admin/stats", ADMIN, false, get_stats, "Counts of what is stored", 0},
 	{"GET", "/admin/audit", ADMIN, false, get_audit, "The audit trail, oldest first", 0},
 	{"GET", "/admin/clients", ADMIN, false, get_clients, "List clients", 0},
 	{"GET", "/admin/ca", ADMIN, false, get_ca, "The certificate authority", 0},
+	{"GET", "/admin/ca/crl", ADMIN, false, get_crl, "The certificate revocation list", 0},
 	{0},
 };

@@ -2,9 +2,10 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 
+#include "base/auto.h"
 #include "server/internal.h"
 
-enum { ETAG_BYTES = 24 };
+enum { ETAG_BYTES = 24, CRL_BYTES = 64 * 1024 * 1024 };
 
 #define ANYONE                                                                                               \
 	(ROLE_BIT(ROLE_NONE) | ROLE_BIT(ROLE_CLIENT) | ROLE_BIT(ROLE_PROXY) | ROLE_BIT(ROLE_WORKER) |        \
@@ -34,7 +35,31 @@ static void get_ca(struct http_request *r)
 	reply_tagged(r, "application/x-pem-file", ca_bundle(server_of(r)->ca));
 }
 
+static void reply_crl(struct http_request *r, enum crl_form form, const char *content_type)
+{
+	AUTO(buf_auto) struct buf list;
+	struct err e = ERR_INIT;
+	buf_init(&list, CRL_BYTES);
+	if (crl_copy(server_of(r)->crl, form, &list, NULL, &e) < 0)
+		http_reply_err(r, &e);
+	else
+		reply_tagged(r, content_type, buf_str(&list));
+}
+
+static void get_crl_pem(struct http_request *r)
+{
+	reply_crl(r, CRL_PEM, "application/x-pem-file");
+}
+
+/* The type that RFC 2585 section 4.2 names. */
+static void get_crl_der(struct http_request *r)
+{
+	reply_crl(r, CRL_DER, "application/pkix-crl");
+}
+
 const struct http_route ca_routes[] = {
 	{"GET", "/ca/ca.pem", ANYONE, true, get_ca, "The CA's certificates: what everyone trusts", 0},
+	{"GET", "/ca/crl.pem", ANYONE, true, get_crl_pem, "The revocation list, as PEM", 0},
+	{"GET", "/ca/crl.der", ANYONE, true, get_crl_der, "The revocation list, as DER", 0},
 	{0},
 };

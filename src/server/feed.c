@@ -119,6 +119,7 @@ void server_close_feed(struct server *s)
 void server_tick(struct server *s)
 {
 	let_go(s, false, false);
+	server_upkeep(s);
 }
 
 /* --- GET /internal/sealing-keys --- */

@@ -2,8 +2,11 @@
 #ifndef SERVER_INTERNAL_H
 #define SERVER_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "role/job.h"
 #include "server/clients.h"
+#include "server/crl.h"
 #include "server/server.h"
 
 enum { SESSIONS_MAX = 16 };
@@ -17,6 +20,10 @@ struct server {
 	struct registry *registry;
 	struct queue *queue;
 	struct clients *clients;
+	struct crl *crl;
+	struct loop *upkeep_loop; /* NULL: nobody listens, so nothing is kept up */
+	atomic_bool upkeep_running;
+	struct mono upkeep_due; /* while nothing runs */
 	struct destination destination;
 	struct work_pool *pool;
 	int64_t cert_days, cert_days_max;
@@ -52,6 +59,12 @@ MUST_CHECK int server_sync_registry(struct server *s, struct err *e);
 
 /* A certificate as the registry knows it; false for a role that this program does not know. */
 MUST_CHECK bool server_registry_row(const struct store_cert *cert, struct registry_row *ret);
+
+/* A reason of RFC 5280 section 5.3.1 that may be given here, as a text that lives for good; .p NULL for others. */
+struct str server_revoke_reason(struct str name);
+
+/* upkeep.c: what is due now and then; from server_tick. */
+void server_upkeep(struct server *s);
 
 /* feed.c: answers every proxy that waits for a change; at shutdown also those to come. */
 void server_wake_feed(struct server *s);

@@ -126,7 +126,8 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	pthread_mutex_init(&s->session_lock, NULL);
 	take_config(s, o->config);
 	if (work_pool_start("admin", POOL_THREADS, POOL_LIMIT, &s->pool, e) < 0 ||
-		clients_load(o->store, &s->clients, e) < 0 || server_sync_registry(s, e) < 0) {
+		clients_load(o->store, &s->clients, e) < 0 || server_sync_registry(s, e) < 0 ||
+		crl_open(o->store, o->ca, o->clock, &s->crl, e) < 0) {
 		server_close(s);
 		return -1;
 	}
@@ -197,6 +198,7 @@ int server_listen(struct server *s, const struct server_listen_options *o, struc
 		return -1;
 	if (o->admin_socket && listen_admin(s, o, e) < 0)
 		return -1;
+	s->upkeep_loop = o->loops[0];
 	return 0;
 }
 
@@ -251,6 +253,7 @@ void server_close(struct server *s)
 	work_pool_stop(s->pool);
 	tls_server_free(s->tls);
 	clients_free(s->clients);
+	crl_free(s->crl);
 	for (unsigned i = 0; i < s->session_count; i++)
 		deliver_close(s->sessions[i]);
 	pthread_mutex_destroy(&s->session_lock);

@@ -65,7 +65,8 @@ void server_reload(struct server *s, const struct config *config);
 /* The TLS listener's files anew, for connections to come; when that fails the old ones stay. */
 MUST_CHECK int server_reload_certs(struct server *s, struct err *e);
 
-/* Once a second: ends long polls whose time is over. */
+/* Once a second: ends long polls whose time is over, and starts what is due: a fresh CRL, a registry without expired
+ * certificates. */
 void server_tick(struct server *s);
 
 /* Stops the listeners; then close. */
