@@ -23,8 +23,6 @@
 enum {
 	TURN_BYTES = 256 * 1024,       /* read from one connection before others get a turn */
 	OUT_CEILING_BYTES = 256 << 20, /* answers are ours, protocols stop far below */
-	LINGER_BYTES = 16 << 20,       /* thrown away after our last byte: clients send a whole body first */
-	LINGER_MS = 2000,
 };
 
 static const struct identity nobody = {.role = ROLE_NONE};
@@ -49,7 +47,7 @@ struct mono conn_deadline_at(const struct conn *c, enum deadline_class class)
 		[DEADLINE_BODY] = l->body_ms,
 		[DEADLINE_IDLE] = l->idle_ms,
 		[DEADLINE_WRITE] = l->write_ms,
-		[DEADLINE_LINGER] = LINGER_MS,
+		[DEADLINE_LINGER] = l->linger_ms,
 	};
 	return mono_add_ms(shard_now(c->shard), ms[class]);
 }

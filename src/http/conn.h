@@ -13,6 +13,10 @@
 
 struct nghttp2_session;
 
+/* What is thrown away after our last word, while the peer still sends: many a client sends its whole body before it
+ * looks at the answer. The time for it is DEADLINE_LINGER. */
+enum { LINGER_BYTES = 16 << 20 };
+
 struct protocol {
 	/* Prepares the connection's state; <0: out of memory. */
 	int (*open)(struct conn *c);

@@ -337,8 +337,6 @@ static struct request *gather(struct conn *c, struct buf *out, bool *ret_last)
 	bool last = false;
 	for (; r && r->state == REQUEST_ANSWERED && !last && out->n < UNSENT_MAX; r = r->next) {
 		last = is_last(c, r);
-		if (r->failed)
-			out_of_memory(c);
 		write_answer(out, r, c->shard, last);
 	}
 	if (r && r == c->h1.incoming && r->continue_due) {

@@ -1,8 +1,9 @@
 /* h2.c - HTTP/2 on a connection (RFC 9113). libnghttp2 does framing, header compression, flow control and the
  * checks of RFC 9113 section 8; this file turns its callbacks into requests and answers into its frames.
  *
- * A stream's request is answered as soon as it is refused; what still comes of its body is thrown away, and
- * the stream is reset without an error once the answer has left (section 8.1).
+ * A stream's request is answered as soon as it is refused. What still comes of its body is thrown away for a
+ * while; only then is the stream reset without an error (section 8.1): many clients, curl 7.88 among them,
+ * lose an answer whose stream is reset right behind it.
  *
  * Bounds beside those of HTTP/1.1: concurrent streams; and requests that exist, which also counts those whose
  * stream the peer has reset while a handler works on them. Past that nothing is read, so opening and
@@ -194,7 +195,6 @@ static void head_complete(struct conn *c, struct request *r, bool end)
 	check_target(c, r);
 	request_head_done(r);
 	check_length(c, r);
-	r->peer_ended = end;
 	if (end || r->refusal.set) {
 		dispatch(r);
 		return;
@@ -223,11 +223,18 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
 	if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
 		head_complete(c, r, end);
 	} else if (end) {
-		r->peer_ended = true;
 		if (r->state == REQUEST_RECEIVING)
 			dispatch(r);
 	}
 	return 0;
+}
+
+static void throw_away(struct conn *c, struct request *r, size_t n)
+{
+	bool was_enough = r->received_bytes > LINGER_BYTES;
+	r->received_bytes += n;
+	if (!was_enough && r->received_bytes > LINGER_BYTES)
+		reset_stream(c, r, NGHTTP2_NO_ERROR);
 }
 
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, const uint8_t *bytes, size_t n,
@@ -235,8 +242,12 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, c
 {
 	struct conn *c = conn_of(user_data);
 	struct request *r = request_of_stream(c, stream_id);
-	if (!r || r->state != REQUEST_RECEIVING)
+	if (!r)
 		return 0;
+	if (r->state != REQUEST_RECEIVING) {
+		throw_away(c, r, n);
+		return 0;
+	}
 	if (n > request_body_ceiling(r) - r->received_bytes) {
 		stats_reject(c->shard->server->stats, REJECT_BODY_TOO_LARGE);
 		request_refuse(r, PROBLEM_PAYLOAD_TOO_LARGE, NULL, false);
@@ -338,7 +349,7 @@ static void h2_answered(struct conn *c, struct request *r)
 		watch(c);
 		return;
 	}
-	bool ok = !r->failed && submit(c, r);
+	bool ok = submit(c, r);
 	if (ok && r->answer.close && !c->h2.no_more)
 		ok = leave(c);
 	if (!ok)
@@ -355,15 +366,15 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 	if (!r)
 		return 0;
 	request_sent(r, shard_now(c->shard));
-	if (!r->peer_ended)
-		reset_stream(c, r, NGHTTP2_NO_ERROR);
+	deadline_set(
+		&c->shard->deadlines, &r->deadline, DEADLINE_LINGER, conn_deadline_at(c, DEADLINE_LINGER));
 	return 0;
 }
 
 static void h2_request_late(struct conn *c, struct request *r)
 {
 	conn_count_timeout(c, r->deadline.class);
-	reset_stream(c, r, NGHTTP2_CANCEL);
+	reset_stream(c, r, r->deadline.class == DEADLINE_LINGER ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL);
 }
 
 /* Frames for one write; false when nghttp2 failed. */

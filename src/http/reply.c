@@ -39,6 +39,9 @@ unsigned http_loop_index(const struct http_request *r)
 	return container_of(r, const struct request, http)->conn->shard->index;
 }
 
+/* For the two NULs and the alignment of what http_set_header copies. */
+enum { HEADER_ROOM_BYTES = 64 };
+
 static bool is_name(struct str s)
 {
 	for (size_t i = 0; i < s.n; i++)
@@ -62,6 +65,8 @@ void http_set_header(struct http_request *r, const char *name, struct str value)
 	require(a->header_count < ANSWER_HEADERS && is_name(str_of(name)));
 	if (!is_value(value))
 		return;
+	/* A handler that has used its arena up can still answer. */
+	q->arena.ceiling_bytes += strlen(name) + value.n + HEADER_ROOM_BYTES;
 	struct http_header header = {arena_copy(&q->arena, str_of(name)), arena_copy(&q->arena, value)};
 	if (header.name.p && header.value.p)
 		a->headers[a->header_count++] = header;
@@ -83,13 +88,24 @@ static void answered(struct request *r)
 	conn_mark_dirty(c);
 }
 
+/* Out of memory: what can be said without any. */
+static void give_up(struct answer *a)
+{
+	a->status = http_problem_status(PROBLEM_UNAVAILABLE);
+	a->content_type = NULL;
+	a->header_count = 0;
+	buf_wipe(&a->body);
+	buf_reset(&a->body);
+}
+
 static void answer(struct request *r, int status, const char *content_type, bool close)
 {
 	require(r->state == REQUEST_HANDLING);
 	r->answer.status = status;
 	r->answer.content_type = content_type;
 	r->answer.close |= close;
-	r->failed |= r->answer.body.failed;
+	if (r->failed || r->answer.body.failed)
+		give_up(&r->answer);
 	answered(r);
 }
 

@@ -93,11 +93,18 @@ static void recycle_buf(struct buf *b)
 	buf_reset(b);
 }
 
+/* Nobody looks at a body that was answered; the stream or the queue may keep the request for a while. */
+static void drop_body(struct request *r)
+{
+	r->conn->body_bytes -= r->body.n;
+	r->conn->shard->body_bytes -= r->body.n;
+	recycle_buf(&r->body);
+}
+
 /* As new_request left it, but for the memory. */
 static void recycle(struct request *r)
 {
 	arena_reset(&r->arena);
-	recycle_buf(&r->body);
 	recycle_buf(&r->answer.body);
 	*r = (struct request){.arena = r->arena, .body = r->body, .answer.body = r->answer.body};
 	r->answer.body.ceiling_bytes = ANSWER_CEILING_BYTES;
@@ -107,8 +114,7 @@ void request_release(struct request *r)
 {
 	struct conn *c = r->conn;
 	struct shard *s = c->shard;
-	c->body_bytes -= r->body.n;
-	s->body_bytes -= r->body.n;
+	drop_body(r);
 	deadline_clear(&r->deadline);
 	if (s->pooled < REQUEST_POOL) {
 		recycle(r);
@@ -303,6 +309,7 @@ static bool take_place(struct request *r)
 
 void request_answered(struct request *r)
 {
+	drop_body(r);
 	r->state = REQUEST_ANSWERED;
 	if (r->counted)
 		count_in_flight(r->conn->shard, -1);

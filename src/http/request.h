@@ -63,7 +63,6 @@ struct request {
 	int32_t stream_id;
 	struct deadline deadline; /* of this stream */
 	bool stream_closed;       /* while a handler works on it */
-	bool peer_ended;          /* END_STREAM has come */
 	struct http_header *h2_headers; /* http.headers, being filled */
 	unsigned header_room;
 	size_t head_bytes;        /* names and values so far */
@@ -95,7 +94,7 @@ MUST_CHECK bool request_add_body(struct request *r, struct str piece);
 /* Complete: calls the handler, or answers the refusal. */
 void request_dispatch(struct request *r);
 
-/* http_reply was called: the state changes and the place of a request in flight is free again. */
+/* http_reply was called: the state changes; the place of a request in flight and its body are free again. */
 void request_answered(struct request *r);
 
 /* Counts the answer that leaves now, for metrics and the access log. */

@@ -12,7 +12,7 @@ struct row {
 
 struct router {
 	unsigned row_count;
-	bool has_protected; /* some route asks for a certificate */
+	bool has_protected[2]; /* some route asks for a certificate; [1]: of peers on this machine too */
 	struct row rows[];
 };
 
@@ -107,8 +107,8 @@ enum router_outcome router_find(const struct router *r, struct str method, struc
 	if (!look.path_known)
 		look = look_at(r, false, method, path, role, local, params);
 	if (!look.path_known)
-		return r->has_protected && role == ROLE_NONE && !local ? ROUTER_UNAUTHENTICATED
-								       : ROUTER_NOT_FOUND;
+		return r->has_protected[local] && role == ROLE_NONE ? ROUTER_UNAUTHENTICATED
+								    : ROUTER_NOT_FOUND;
 	if (!look.row)
 		return look.path_allowed ? ROUTER_METHOD : refusal(role);
 	if (!may(look.row->route, role, local))
@@ -163,7 +163,8 @@ static int add_row(struct router *r, const struct http_route *route, struct err 
 		if (str_eq(r->rows[i].method, row.method) && str_eq(r->rows[i].pattern, row.pattern))
 			return err_set(
 				e, ERR_FATAL, "route '%s %s' occurs twice", route->method, route->pattern);
-	r->has_protected |= !is_public(route);
+	r->has_protected[false] |= !is_public(route);
+	r->has_protected[true] |= !is_public(route) && !route->local;
 	r->rows[r->row_count++] = row;
 	return 0;
 }

@@ -68,7 +68,7 @@ static const struct {
 	{"GET", "/metrics", ROLE_CLIENT, false, ROUTER_FORBIDDEN},
 	/* who may not learn what is there */
 	{"GET", "/nowhere", ROLE_NONE, false, ROUTER_UNAUTHENTICATED},
-	{"GET", "/nowhere", ROLE_NONE, true, ROUTER_NOT_FOUND},
+	{"GET", "/nowhere", ROLE_NONE, true, ROUTER_UNAUTHENTICATED},
 	{"PUT", "/messages", ROLE_NONE, false, ROUTER_UNAUTHENTICATED},
 	{"PUT", "/messages", ROLE_WORKER, false, ROUTER_FORBIDDEN},
 	{"PUT", "/messages", ROLE_CLIENT, false, ROUTER_METHOD},
@@ -91,6 +91,31 @@ static void routes_match(void **state)
 			assert_ptr_equal(match.route, &table[cases[i].index]);
 	}
 	router_free(r);
+}
+
+/* Where nobody needs a certificate there is nothing to hide. */
+static void open_tables_say_not_found(void **state)
+{
+	static const struct http_route public_table[] = {{"GET", "/a", ANYONE, .handler = unused}, {NULL}};
+	static const struct http_route local_table[] = {
+		{"GET", "/a", CLIENTS, .local = true, .handler = unused}, {NULL}};
+	static const struct {
+		const struct http_route *table;
+		bool local;
+		enum router_outcome outcome;
+	} rows[] = {
+		{public_table, false, ROUTER_NOT_FOUND},
+		{local_table, true, ROUTER_NOT_FOUND},
+		{local_table, false, ROUTER_UNAUTHENTICATED},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct router *r;
+		struct router_match match;
+		assert_int_equal(router_new(rows[i].table, &r, NULL), 0);
+		assert_int_equal(router_find(r, STR("GET"), STR("/b"), ROLE_NONE, rows[i].local, &match),
+			rows[i].outcome);
+		router_free(r);
+	}
 }
 
 static void allow_lists_what_the_path_knows(void **state)
@@ -188,6 +213,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(routes_match),
+		cmocka_unit_test(open_tables_say_not_found),
 		cmocka_unit_test(allow_lists_what_the_path_knows),
 		cmocka_unit_test(bad_tables_are_refused),
 		cmocka_unit_test(percent_decoding),

@@ -29,6 +29,7 @@ void http_limits_default(struct http_limits *l)
 		.body_ms = 30000,
 		.idle_ms = 75000,
 		.write_ms = 30000,
+		.linger_ms = 2000,
 		.requests_in_flight = 16384,
 		.body_bytes = 256u << 20,
 		.streams = 128,

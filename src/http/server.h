@@ -22,6 +22,7 @@ struct http_limits {
 	unsigned header_count;
 	size_t target_bytes;
 	int64_t handshake_ms, head_ms, body_ms, idle_ms, write_ms;
+	int64_t linger_ms;      /* after our last word, for the peer to hear it and to stop sending */
 	unsigned requests_in_flight;  /* over all connections of this server; past it 503 */
 	size_t body_bytes;            /* request bodies in memory, the same */
 	unsigned streams;             /* HTTP/2: concurrent streams a connection */

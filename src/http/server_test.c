@@ -48,6 +48,26 @@ static void large(struct http_request *r)
 	http_reply_buf(r, 200, "text/plain", &body);
 }
 
+/* Uses all that its arena gives, and then wants to set a header. */
+static void greedy(struct http_request *r)
+{
+	size_t n = 1 << 20;
+	while (n)
+		if (!arena_alloc(r->arena, n))
+			n /= 2;
+	http_set_header(r, "Location", STR("/still-here"));
+	http_reply(r, 200, NULL, STR(""));
+}
+
+static void too_large_to_answer(struct http_request *r)
+{
+	struct buf body;
+	buf_init(&body, 1);
+	buf_add_str(&body, STR("two"));
+	http_set_header(r, "Location", STR("/nowhere"));
+	http_reply_buf(r, 200, "text/plain", &body);
+}
+
 static void not_modified(struct http_request *r)
 {
 	http_reply(r, 304, NULL, STR(""));
@@ -79,6 +99,8 @@ static const struct http_route routes[] = {
 	{"POST", "/echo", ROLE_BIT(ROLE_NONE), .handler = echo, .body_ceiling_bytes = 100000},
 	{"GET", "/names/{name}", ROLE_BIT(ROLE_NONE), .handler = name},
 	{"GET", "/large", ROLE_BIT(ROLE_NONE), .handler = large},
+	{"GET", "/greedy", ROLE_BIT(ROLE_NONE), .handler = greedy},
+	{"GET", "/failed", ROLE_BIT(ROLE_NONE), .handler = too_large_to_answer},
 	{"GET", "/same", ROLE_BIT(ROLE_NONE), .handler = not_modified},
 	{"GET", "/hold", ROLE_BIT(ROLE_NONE), .handler = hold},
 	{"GET", "/secret", ROLE_BIT(ROLE_ADMIN), .handler = echo},
@@ -297,27 +319,31 @@ static const struct exchange exchanges[] = {
 	{STR("HEAD /names/x HTTP/1.1\r\n" HOST CLOSE "\r\n"),
 		{"HTTP/1.1 201 Created\r\n", "Content-Length: 0"}},
 	{STR("HEAD /nowhere HTTP/1.1\r\n" HOST CLOSE "\r\n"),
-		{"HTTP/1.1 404 Not Found\r\n", "Content-Length: 1"}, "{"},
+		{"HTTP/1.1 401 Unauthorized\r\n", "Content-Length: 1"}, "{"},
 	{STR("GET /local HTTP/1.1\r\n" HOST CLOSE "\r\n"), {"HTTP/1.1 200 OK\r\n"}},
 	{STR("GET /secret HTTP/1.1\r\n" HOST CLOSE "X-Request-Id: my-Id_1.2\r\n\r\n"),
 		{"HTTP/1.1 401 Unauthorized\r\n", "\r\nX-Request-Id: my-Id_1.2\r\n",
 			"\"type\":\"urn:sealpost:problem:authentication-required\"",
 			"\"request_id\":\"my-Id_1.2\""}},
-	{STR("GET /x HTTP/1.1\r\n" HOST CLOSE "X-Request-Id: a b\r\n\r\n"), {"HTTP/1.1 404 Not Found\r\n"},
+	{STR("GET /x HTTP/1.1\r\n" HOST CLOSE "X-Request-Id: a b\r\n\r\n"), {"HTTP/1.1 401 Unauthorized\r\n"},
 		"a b"},
 	{STR("DELETE /echo HTTP/1.1\r\n" HOST CLOSE "\r\n"),
 		{"HTTP/1.1 405 Method Not Allowed\r\n", "\r\nAllow: POST\r\n",
 			"\"code\":\"method_not_allowed\""}},
 	{STR("POST /names/x HTTP/1.1\r\n" HOST CLOSE "Content-Length: 0\r\n\r\n"),
 		{"HTTP/1.1 405 Method Not Allowed\r\n", "\r\nAllow: GET, HEAD\r\n"}},
+	{STR("GET /greedy HTTP/1.1\r\n" HOST CLOSE "\r\n"),
+		{"HTTP/1.1 200 OK\r\n", "Location: /still-here\r\n"}},
+	{STR("GET /failed HTTP/1.1\r\n" HOST CLOSE "\r\n"), {"HTTP/1.1 503 ", "\r\nContent-Length: 0\r\n"},
+		"Location"},
 	/* a refused request's body is thrown away, and the next request answered */
 	{STR("POST /x HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabcGET /same HTTP/1.1\r\n" HOST CLOSE
 	     "\r\n"),
-		{"HTTP/1.1 404 Not Found\r\n", "HTTP/1.1 304 Not Modified\r\n"}},
+		{"HTTP/1.1 401 Unauthorized\r\n", "HTTP/1.1 304 Not Modified\r\n"}},
 	/* nothing after these is answered */
 	{STR("POST /x HTTP/1.1\r\n" HOST
 	     "Content-Length: 3\r\nExpect: 100-continue\r\n\r\nGET /same HTTP/1.1\r\n" HOST "\r\n"),
-		{"HTTP/1.1 404 Not Found\r\n", "Connection: close"}, "304"},
+		{"HTTP/1.1 401 Unauthorized\r\n", "Connection: close"}, "304"},
 	{STR("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 100001\r\n\r\nGET /same HTTP/1.1\r\n" HOST
 	     "\r\n"),
 		{"HTTP/1.1 413 Content Too Large\r\n", "Connection: close", "\"code\":\"payload_too_large\""},
@@ -532,6 +558,37 @@ static void idle_connections_are_closed(void **state)
 	check_deadline(l, STR(""));
 }
 
+/* An answer is followed by the end of our side; who then says nothing is not waited for. */
+static void lingering_ends(void **state)
+{
+	struct http_limits l = short_limits();
+	l.head_ms = l.body_ms = l.idle_ms = l.write_ms = WAIT_MS;
+	l.linger_ms = 1;
+	start_with(&l);
+	int fd = connect_to(0);
+	send_str(fd, STR("GET /same HTTP/1.1\r\n" HOST CLOSE "\r\n"));
+	struct buf in = new_buf();
+	assert_true(has(until_end(fd, &in), "304"));
+	while (http_server_connections(fixture.server))
+		sched_yield();
+	buf_clear(&in);
+	close(fd);
+	stop();
+}
+
+/* The rest of an upload is swallowed, so that the answer is not lost to a reset. */
+static void rejected_uploads_run_out(void **state)
+{
+	static char rest[4 << 20];
+	int fd = connect_to(0);
+	struct buf in = new_buf();
+	send_str(fd, STR("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 4194304\r\n\r\n"));
+	send_str(fd, str_mem(rest, sizeof(rest)));
+	assert_true(has(until_end(fd, &in), "HTTP/1.1 413 "));
+	buf_clear(&in);
+	close(fd);
+}
+
 static void peers_that_do_not_read_are_cut(void **state)
 {
 	struct http_limits l = short_limits();
@@ -674,17 +731,17 @@ static uint64_t counted(enum metric m, const char *a, const char *b, const char 
 static void requests_are_counted(void **state)
 {
 	uint64_t answered = counted(METRIC_HTTP_REQUESTS, "/echo", "POST", "200");
-	uint64_t unknown = counted(METRIC_HTTP_REQUESTS, "none", "other", "404");
+	uint64_t unknown = counted(METRIC_HTTP_REQUESTS, "none", "other", "401");
 	uint64_t head = counted(METRIC_HTTP_REQUESTS, "/names/{name}", "HEAD", "201");
 	uint64_t malformed = counted(METRIC_HTTP_REJECTED, "malformed", NULL, NULL);
 	check_exchange(&exchanges[0], 0);
-	check_exchange(&(struct exchange){STR("GET /x HTTP/1.1\r\n" HOST CLOSE "\r\n"), {"404"}}, 0);
+	check_exchange(&(struct exchange){STR("GET /x HTTP/1.1\r\n" HOST CLOSE "\r\n"), {"401"}}, 0);
 	check_exchange(&(struct exchange){STR("HEAD /names/x HTTP/1.1\r\n" HOST CLOSE "\r\n"), {"201"}}, 0);
 	check_exchange(&(struct exchange){STR("GET / HTTP/1.1\r\n\r\n"), {"400"}}, 0);
 	for (unsigned i = 0; i < 4; i++)
 		wait_for(&fixture.answered);
 	assert_int_equal(counted(METRIC_HTTP_REQUESTS, "/echo", "POST", "200"), answered + 1);
-	assert_int_equal(counted(METRIC_HTTP_REQUESTS, "none", "other", "404"), unknown + 1);
+	assert_int_equal(counted(METRIC_HTTP_REQUESTS, "none", "other", "401"), unknown + 1);
 	assert_int_equal(counted(METRIC_HTTP_REQUESTS, "/names/{name}", "HEAD", "201"), head + 1);
 	assert_int_equal(counted(METRIC_HTTP_REJECTED, "malformed", NULL, NULL), malformed + 1);
 }
@@ -825,6 +882,8 @@ int main(void)
 		cmocka_unit_test(slow_heads_are_cut),
 		cmocka_unit_test(slow_bodies_are_cut),
 		cmocka_unit_test(idle_connections_are_closed),
+		cmocka_unit_test(lingering_ends),
+		cmocka_unit_test_setup_teardown(rejected_uploads_run_out, setup, teardown),
 		cmocka_unit_test(peers_that_do_not_read_are_cut),
 		cmocka_unit_test(connections_are_bounded),
 		cmocka_unit_test(requests_in_flight_are_bounded),
