@@ -1,0 +1,102 @@
+"""A file system that is really full, under load: no false 202, a reason to read, and work that resumes by itself.
+
+test_disk.py has the errors one by one; here the kernel makes them, wherever it likes. The data directory is a small
+file system in a mount namespace of this process and its children. Needs root.
+"""
+import ctypes
+import errno
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from client import Load
+from daemon import Site
+from test_disk import SOON, check_ledger
+from waiting import eventually
+
+SIZE_BYTES = 48 << 20
+# Much less than the default, so that the disk may be full before the watermark has stopped anything.
+WATERMARK = "1MiB"
+CLONE_NEWNS = 0x20000
+
+
+@pytest.fixture(scope="module")
+def own_mounts():
+    """What is mounted from here on, nobody else sees, and it ends with this process."""
+    if os.geteuid() != 0 or ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS) != 0:
+        pytest.skip("needs root, to mount a file system")
+    if subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True).returncode != 0:
+        pytest.skip("may not mount here")
+
+
+def make_tmpfs(image, where):
+    return ["mount", "-t", "tmpfs", "-o", f"size={SIZE_BYTES}", "none", where]
+
+
+def make_ext4(image, where):
+    if not shutil.which("mkfs.ext4"):
+        pytest.skip("needs mkfs.ext4")
+    image.touch()
+    os.truncate(image, SIZE_BYTES)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
+    return ["mount", "-o", "loop", image, where]
+
+
+@pytest.fixture(params=[make_tmpfs, make_ext4], ids=["tmpfs", "ext4"])
+def small_disk(request, own_mounts, make_daemon, tmp_path):
+    """A running daemon whose data directory is a small file system."""
+    daemon = make_daemon()
+    template = daemon.directory / "template"
+    daemon.data.rename(template)
+    daemon.data.mkdir()
+    mounted = subprocess.run(request.param(tmp_path / "image", daemon.data), capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(mounted.stderr)
+    shutil.copytree(template, daemon.data, dirs_exist_ok=True)
+    daemon.settings |= SOON | {"disk_free_min": WATERMARK}
+    yield Site(daemon.start())
+    daemon.close()
+    subprocess.run(["umount", daemon.data], check=True)
+
+
+def fill(path):
+    """Until not one byte more is taken."""
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+    for size in (1 << 16, 1):
+        try:
+            while True:
+                os.write(fd, bytes(size))
+        except OSError as e:
+            assert e.errno == errno.ENOSPC
+    os.close(fd)
+
+
+def troubles(client):
+    """What keeps it from accepting, by check; none when it is ready."""
+    answer = client.get("/api/v1/health")
+    checks = answer.json["checks"]
+    found = {name: checks[name]["detail"] for name in ("queue", "disk") if checks[name]["status"] == "failed"}
+    assert bool(found) == (answer.status == 503)
+    return found
+
+
+def test_full_under_load(small_disk):
+    site, daemon = small_disk, small_disk.daemon
+    pid, ballast = daemon.pid, daemon.data / "ballast"
+    load = Load(daemon.address(), site.identity, connections=8)
+    with site.client() as client:
+        for _ in range(3):
+            before = len(load.acknowledged)
+            eventually(lambda: len(load.acknowledged) > before + 50, "messages are accepted")
+            fill(ballast)
+            eventually(lambda: client.post("is it full?").status == 503, "the disk is full")
+            assert all(eventually(lambda: troubles(client), "health tells").values())
+            assert client.get("/readyz").status == 503 and client.get("/livez").status == 200
+            ballast.unlink()
+            eventually(lambda: client.post("is there room?").status == 202, "messages are accepted again")
+            eventually(lambda: not troubles(client), "health is good again")
+    acknowledged = set(load.stop())
+    assert daemon.pid == pid and load.refused and set(load.refused) == {503}
+    check_ledger(site, acknowledged)
