@@ -16,7 +16,7 @@ void leasing_init(struct leasing *l, const struct leasing_shelf *shelf, void *st
 {
 	*l = (struct leasing){.shelf = shelf, .state = state, .clock = clock, .schedule = schedule};
 	buf_init(&l->history, HISTORY_MAX_BYTES);
-	buf_init(&l->members, LEASE_MAX * MEMBER_BYTES);
+	buf_init(&l->members, (size_t)LEASE_MAX * MEMBER_BYTES);
 }
 
 void leasing_clear(struct leasing *l)

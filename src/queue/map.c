@@ -30,6 +30,11 @@ static size_t mask(const struct map *m)
 	return ((size_t)1 << m->bits) - 1;
 }
 
+static size_t room(const struct map *m)
+{
+	return m->slots ? mask(m) + 1 : 0;
+}
+
 static void place(struct map *m, struct map_slot pair)
 {
 	size_t i = home(m, pair.key);
@@ -45,7 +50,7 @@ static int grow(struct map *m, struct err *e)
 	bigger.slots = calloc(mask(&bigger) + 1, sizeof(*bigger.slots));
 	if (!bigger.slots)
 		return err_oom(e);
-	for (size_t i = 0; m->slots && i <= mask(m); i++)
+	for (size_t i = 0; i < room(m); i++)
 		if (m->slots[i].value)
 			place(&bigger, m->slots[i]);
 	free(m->slots);
@@ -56,10 +61,8 @@ static int grow(struct map *m, struct err *e)
 int map_add(struct map *m, uint64_t key, uint64_t value, struct err *e)
 {
 	require(value);
-	if (!m->slots || (m->count + 1) * 3 > (mask(m) + 1) * 2) {
-		if (grow(m, e) < 0)
-			return -1;
-	}
+	if ((m->count + 1) * 3 > room(m) * 2 && grow(m, e) < 0)
+		return -1;
 	place(m, (struct map_slot){key, value});
 	m->count++;
 	return 0;

@@ -121,10 +121,10 @@ enum queue_verdict {
 };
 struct queue_settlement {
 	struct queue_ref ref;
-	enum queue_verdict verdict;
 	struct wall due_at; /* QUEUE_RETRY */
 	struct str reason;  /* RETRY and DEAD: code and text, at most 256 bytes, no payload */
-	bool stale;         /* result: the lease was no longer ours; nothing changed */
+	enum queue_verdict verdict;
+	bool stale; /* result: the lease was no longer ours; nothing changed */
 };
 struct queue_settle {
 	struct group_op op;

@@ -505,7 +505,8 @@ static void test_find_and_renew(void **state)
 	struct bed *b = *state;
 	assert_int_equal(put_one(b, NULL), QUEUE_STORED);
 	struct queue_lease lease = lease_now(b, 1);
-	struct queue_renew renew = {.refs = &lease.messages[0].ref, .count = 1, .lease_ms = 2 * LEASE_MS};
+	struct queue_renew renew = {
+		.refs = &lease.messages[0].ref, .count = 1, .lease_ms = (int64_t)2 * LEASE_MS};
 	assert_int_equal(queue_wait(b->queue, QUEUE_RENEW, &renew.op, NULL), 0);
 	advance(b, LEASE_MS);
 	struct queue_find find = {.id = lease.messages[0].sealed.id, .arena = &b->arena};

@@ -97,7 +97,7 @@ bool row_entry(const struct row *row, bool leased, struct queue_entry *ret)
 		.domain = sealed.domain,
 		.state = row_state(row, leased),
 		.accepted_at = sealed.accepted_at,
-		.due_at = row->due_ms ? (struct wall){row->due_ms} : sealed.accepted_at,
+		.due_at = {row->due_ms ? row->due_ms : sealed.accepted_at.ms},
 		.attempt_count = row->attempts,
 		.last_reason = last_reason(row->history),
 	};

@@ -85,7 +85,7 @@ static void take_reason(char *ret, size_t room, struct str s)
 static int read_state(struct engine *q, struct schedule_counts *ret, struct err *e)
 {
 	sqlite3_stmt *row;
-	int rc = sqlite_query_values(&q->db, SQL_STATE, e, &row, NULL, 0);
+	int rc = sqlite_query_plain(&q->db, SQL_STATE, e, &row);
 	if (rc <= 0)
 		return rc < 0 ? -1 : err_set(e, ERR_FATAL, "queue.db: the state row is missing");
 	*ret = (struct schedule_counts){
@@ -106,14 +106,14 @@ static int read_state(struct engine *q, struct schedule_counts *ret, struct err 
 static int verify_counts(struct engine *q, struct schedule_counts *counts, struct err *e)
 {
 	sqlite3_stmt *row;
-	if (sqlite_query_values(&q->db, SQL_ANY, e, &row, NULL, 0) < 0)
+	if (sqlite_query_plain(&q->db, SQL_ANY, e, &row) < 0)
 		return -1;
 	bool any_waiting = sqlite3_column_int(row, 0) || sqlite3_column_int(row, 1);
 	bool any_failed = sqlite3_column_int(row, 2);
 	sqlite_done(row);
 	if (any_waiting == (counts->waiting > 0) && any_failed == (counts->failed > 0))
 		return 0;
-	if (sqlite_query_values(&q->db, SQL_COUNT, e, &row, NULL, 0) < 0)
+	if (sqlite_query_plain(&q->db, SQL_COUNT, e, &row) < 0)
 		return -1;
 	counts->waiting = (uint64_t)(sqlite3_column_int64(row, 0) + sqlite3_column_int64(row, 1));
 	counts->retrying = (uint64_t)sqlite3_column_int64(row, 2);
@@ -345,7 +345,7 @@ static int count_lost_leases(struct engine *q, struct err *e)
 
 static int start(struct engine *q, struct err *e)
 {
-	struct schedule_counts counts;
+	struct schedule_counts counts = {0};
 	uint64_t seed;
 	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
 		return err_sys(e, ERR_FATAL, "random bytes from the kernel");
@@ -613,7 +613,7 @@ static int sqlite_stats(void *state, struct queue_stats *stats, struct err *e)
 {
 	struct engine *q = state;
 	sqlite3_stmt *row;
-	if (sqlite_query_values(&q->db, SQL_OLDEST, e, &row, NULL, 0) < 0)
+	if (sqlite_query_plain(&q->db, SQL_OLDEST, e, &row) < 0)
 		return -1;
 	uint64_t oldest_key = (uint64_t)sqlite3_column_int64(row, 0);
 	sqlite_done(row);
@@ -753,6 +753,7 @@ static int forget_some(struct engine *q, struct err *e)
 {
 	struct print old[FORGET_AT_ONCE];
 	unsigned count = 0;
+	uint64_t last_key = 0;
 	sqlite3_stmt *row;
 	uint64_t floor_key = remembered_floor(clock_wall(q->clock), q->idempotency_ms);
 	int rc = sqlite_query(
@@ -760,10 +761,10 @@ static int forget_some(struct engine *q, struct err *e)
 	for (; rc > 0; rc = sqlite_next(&q->db, row, e)) {
 		uint8_t key_hash[QUEUE_HASH_BYTES];
 		copy_hash(key_hash, sqlite_bytes(row, 1));
-		old[count++] =
-			(struct print){remembered_print(key_hash), (uint64_t)sqlite3_column_int64(row, 0)};
+		last_key = (uint64_t)sqlite3_column_int64(row, 0);
+		old[count++] = (struct print){remembered_print(key_hash), last_key};
 	}
-	if (rc < 0 || (count && sqlite_run(&q->db, SQL_FORGET, e, V_INT(old[count - 1].key)) < 0))
+	if (rc < 0 || (count && sqlite_run(&q->db, SQL_FORGET, e, V_INT(last_key)) < 0))
 		return -1;
 	/* Out of the map even if the commit fails: then the rows go with a later tick. */
 	for (unsigned i = 0; i < count; i++)

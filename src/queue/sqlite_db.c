@@ -131,17 +131,24 @@ static int step(struct sqlite_db *db, sqlite3_stmt *stmt, struct err *e)
 	return rc;
 }
 
+static int start(struct sqlite_db *db, enum statement which, sqlite3_stmt **ret_row, struct err *e)
+{
+	int rc = step(db, db->statements[which], e);
+	if (rc > 0)
+		*ret_row = db->statements[which];
+	return rc;
+}
+
 int sqlite_query_values(struct sqlite_db *db, enum statement which, struct err *e, sqlite3_stmt **ret_row,
 	const struct sqlite_value *values, size_t count)
 {
-	sqlite3_stmt *stmt = db->statements[which];
-	int code = bind(stmt, values, count);
-	if (code != SQLITE_OK)
-		return failed(db, code, e);
-	int rc = step(db, stmt, e);
-	if (rc > 0)
-		*ret_row = stmt;
-	return rc;
+	int code = bind(db->statements[which], values, count);
+	return code == SQLITE_OK ? start(db, which, ret_row, e) : failed(db, code, e);
+}
+
+int sqlite_query_plain(struct sqlite_db *db, enum statement which, struct err *e, sqlite3_stmt **ret_row)
+{
+	return start(db, which, ret_row, e);
 }
 
 int sqlite_next(struct sqlite_db *db, sqlite3_stmt *row, struct err *e)
@@ -163,7 +170,8 @@ int sqlite_run_values(struct sqlite_db *db, enum statement which, struct err *e,
 
 int sqlite_run_plain(struct sqlite_db *db, enum statement which, struct err *e)
 {
-	return sqlite_run_values(db, which, e, NULL, 0);
+	sqlite3_stmt *row;
+	return start(db, which, &row, e);
 }
 
 struct str sqlite_bytes(sqlite3_stmt *row, int column)

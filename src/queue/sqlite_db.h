@@ -62,6 +62,8 @@ void sqlite_run_if_possible(struct sqlite_db *db, enum statement which);
 	sqlite_query_values(db, which, e, ret_row, V_LIST(__VA_ARGS__))
 MUST_CHECK int sqlite_query_values(struct sqlite_db *db, enum statement which, struct err *e,
 	sqlite3_stmt **ret_row, const struct sqlite_value *values, size_t count);
+MUST_CHECK int sqlite_query_plain(
+	struct sqlite_db *db, enum statement which, struct err *e, sqlite3_stmt **ret_row);
 MUST_CHECK int sqlite_next(struct sqlite_db *db, sqlite3_stmt *row, struct err *e);
 void sqlite_done(sqlite3_stmt *row);
 

@@ -22,7 +22,7 @@
 #include "queue/driver.h"
 #include "queue/sqlite_db.h"
 
-enum { START_MS = 1000000000, ARENA_BYTES = 8 << 20 };
+enum { START_MS = 1000000000, ARENA_BYTES = 8 << 20, IDEMPOTENCY_MS = 24 * 3600 * 1000 };
 
 /* --- the disk --- */
 
@@ -174,7 +174,7 @@ struct bed {
 
 static int try_open(struct bed *b, struct err *e)
 {
-	struct queue_driver_options o = {b->dir, &b->clock.clock, 24 * 3600 * 1000, NULL};
+	struct queue_driver_options o = {b->dir, &b->clock.clock, IDEMPOTENCY_MS, NULL};
 	*e = ERR_INIT;
 	return driver->open(&o, &b->state, e);
 }

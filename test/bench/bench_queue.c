@@ -22,6 +22,8 @@
 
 enum {
 	FILL_BATCH = 1000,
+	WORKERS_MAX = 256,
+	IDEMPOTENCY_MS = 24 * 3600 * 1000,
 	ARENA_BYTES = 64 << 20,
 	BUCKETS = 64 * 16, /* of a latency histogram: 16 for each power of two */
 };
@@ -47,10 +49,18 @@ static atomic_bool stop;
 static _Atomic uint64_t put_count, drained_count;
 static char ciphertext[SEALED_MAX_BYTES];
 
-static void die(const char *what, const struct err *e)
+static _Noreturn void die(const char *what, const struct err *e)
 {
 	fprintf(stderr, "bench_queue: %s: %s\n", what, e->text);
 	exit(1);
+}
+
+static void *must_alloc(size_t count, size_t bytes)
+{
+	void *p = calloc(count, bytes);
+	if (!p)
+		die("memory", &(struct err){.text = "there is none"});
+	return p;
 }
 
 /* --- latencies --- */
@@ -153,7 +163,7 @@ static void submitter_wake(struct inbox *inbox)
 static void *submitter_run(void *arg)
 {
 	struct submitter *s = arg;
-	struct request *requests = calloc(plan.depth, sizeof(*requests));
+	struct request *requests = must_alloc(plan.depth, sizeof(*requests));
 	for (unsigned i = 0; i < plan.depth; i++) {
 		struct request *r = &requests[i];
 		fill_message(&r->message, r->envelope);
@@ -177,7 +187,7 @@ static void *submitter_run(void *arg)
 
 static struct submitter *start_putting(void)
 {
-	struct submitter *all = calloc(plan.threads, sizeof(*all));
+	struct submitter *all = must_alloc(plan.threads, sizeof(*all));
 	for (unsigned i = 0; i < plan.threads; i++) {
 		inbox_init(&all[i].inbox, submitter_wake);
 		pthread_mutex_init(&all[i].lock, NULL);
@@ -196,8 +206,8 @@ static void end_putting(struct submitter *all)
 
 static void fill(void)
 {
-	struct sealed *messages = calloc(FILL_BATCH, sizeof(*messages));
-	char *room = calloc(FILL_BATCH, SEALED_MAX_BYTES);
+	struct sealed *messages = must_alloc(FILL_BATCH, sizeof(*messages));
+	char *room = must_alloc(FILL_BATCH, SEALED_MAX_BYTES);
 	struct err e = ERR_INIT;
 	for (int64_t done = 0; done < plan.count; done += FILL_BATCH) {
 		for (unsigned i = 0; i < FILL_BATCH; i++)
@@ -232,7 +242,7 @@ static bool drain_once(struct arena *arena, struct queue_settlement *items)
 
 static void *drain_run(void *arg)
 {
-	struct queue_settlement *items = calloc(plan.batch, sizeof(*items));
+	struct queue_settlement *items = must_alloc(plan.batch, sizeof(*items));
 	struct arena arena;
 	bool forever = arg != NULL;
 	arena_init(&arena, ARENA_BYTES);
@@ -262,7 +272,7 @@ static void open_queue(void)
 		.clock = &clock_system,
 		.put_limit = 1 << 20,
 		.group_max = 1024,
-		.idempotency_ms = 24 * 3600 * 1000,
+		.idempotency_ms = IDEMPOTENCY_MS,
 	};
 	if (!o.driver)
 		die("driver", &(struct err){.text = "no such driver"});
@@ -275,7 +285,7 @@ static void run(void)
 {
 	bool puts = !strcmp(plan.mode, "put") || !strcmp(plan.mode, "both");
 	bool drains = !strcmp(plan.mode, "drain") || !strcmp(plan.mode, "both");
-	pthread_t workers[256];
+	pthread_t workers[WORKERS_MAX] = {0};
 	struct submitter *submitters = puts ? start_putting() : NULL;
 	for (unsigned i = 0; drains && i < plan.workers; i++)
 		pthread_create(&workers[i], NULL, drain_run, puts ? queue : NULL);
@@ -324,7 +334,8 @@ static void parse(int argc, char **argv)
 		else
 			*(c == 's' ? &plan.seconds : c == 'n' ? &plan.bytes : &plan.count) = v;
 	}
-	if (argc - optind != 2 || plan.bytes > SEALED_MAX_BYTES / 2 || plan.bytes < 16 || plan.workers > 256)
+	if (argc - optind != 2 || plan.bytes > SEALED_MAX_BYTES / 2 || plan.bytes < 16 ||
+		plan.workers > WORKERS_MAX)
 		die("usage", &(struct err){.text = "bench_queue DIR put|drain|both|fill|open [--option N]"});
 	plan.dir = argv[optind];
 	plan.mode = argv[optind + 1];
