@@ -73,9 +73,10 @@ __attribute__((constructor)) static void map_control(void)
 	int fd = path && directory ? open(path, O_RDWR | O_CLOEXEC) : -1;
 	if (fd < 0)
 		return;
-	void *p = mmap(NULL, sizeof(struct control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	struct control *page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (page != MAP_FAILED)
+		control = page;
 	close(fd);
-	control = p == MAP_FAILED ? NULL : p;
 }
 
 /* --- power cut --- */
