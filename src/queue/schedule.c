@@ -188,7 +188,8 @@ int schedule_batch_new(
 		return err_oom(e);
 	batch->refs = 1;
 	batch->token = token ? token : s->next_token++;
-	memcpy(batch->worker, worker.p, worker.n < HISTORY_WORKER_BYTES ? worker.n : HISTORY_WORKER_BYTES);
+	if (worker.n)
+		memcpy(batch->worker, worker.p, worker.n < HISTORY_WORKER_BYTES ? worker.n : HISTORY_WORKER_BYTES);
 	*ret = batch;
 	return 0;
 }

@@ -28,14 +28,27 @@ enum {
 	BUCKETS = 64 * 16, /* of a latency histogram: 16 for each power of two */
 };
 
+static const struct mode {
+	const char *name;
+	bool puts, drains, fills, tries;
+} modes[] = {
+	{"put", .puts = true},
+	{"drain", .drains = true},
+	{"both", .puts = true, .drains = true},
+	{"fill", .fills = true},
+	{"open", .tries = true},
+};
+
 struct plan {
-	const char *dir, *mode, *driver;
+	const struct mode *mode;
+	const char *dir, *driver;
 	unsigned threads, depth, workers, batch;
 	int64_t seconds, bytes, count;
 	bool keyed;
 };
 
-static struct plan plan = {.driver = "sqlite",
+static struct plan plan = {.mode = modes,
+	.driver = "sqlite",
 	.threads = 2,
 	.depth = 32,
 	.workers = 2,
@@ -281,32 +294,58 @@ static void open_queue(void)
 	uuid_source_init(&ids, &clock_system, queue_floor_key(queue));
 }
 
-static void run(void)
+/* One message out and a few in. */
+static void try_queue(void)
 {
-	bool puts = !strcmp(plan.mode, "put") || !strcmp(plan.mode, "both");
-	bool drains = !strcmp(plan.mode, "drain") || !strcmp(plan.mode, "both");
+	struct arena arena;
+	struct queue_settlement item;
+	arena_init(&arena, ARENA_BYTES);
+	plan.batch = 1;
+	drain_once(&arena, &item);
+	arena_clear(&arena);
+	plan.count = FILL_BATCH;
+	fill();
+}
+
+static void put_and_drain(void)
+{
+	bool puts = plan.mode->puts;
 	pthread_t workers[WORKERS_MAX] = {0};
+	unsigned worker_count = plan.mode->drains ? plan.workers : 0;
 	struct submitter *submitters = puts ? start_putting() : NULL;
-	for (unsigned i = 0; drains && i < plan.workers; i++)
+	for (unsigned i = 0; i < worker_count; i++)
 		pthread_create(&workers[i], NULL, drain_run, puts ? queue : NULL);
 	if (puts)
 		wait_seconds(plan.seconds);
-	for (unsigned i = 0; drains && i < plan.workers; i++)
+	for (unsigned i = 0; i < worker_count; i++)
 		pthread_join(workers[i], NULL);
 	if (puts)
 		end_putting(submitters);
-	if (!strcmp(plan.mode, "fill"))
+}
+
+static void run(void)
+{
+	if (plan.mode->fills)
 		fill();
-	if (!strcmp(plan.mode, "open")) {
-		struct arena arena;
-		struct queue_settlement item[256];
-		arena_init(&arena, ARENA_BYTES);
-		plan.count = FILL_BATCH;
-		plan.batch = 1;
-		drain_once(&arena, item);
-		fill();
-		arena_clear(&arena);
-	}
+	else if (plan.mode->tries)
+		try_queue();
+	else
+		put_and_drain();
+}
+
+static _Noreturn void die_of_usage(void)
+{
+	die("usage",
+		&(struct err){
+			.text = "bench_queue DIR put|drain|both|fill|open [--option N]; see the source"});
+}
+
+static const struct mode *mode_of(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(modes); i++)
+		if (strcmp(modes[i].name, name) == 0)
+			return &modes[i];
+	die_of_usage();
 }
 
 static void parse(int argc, char **argv)
@@ -323,9 +362,7 @@ static void parse(int argc, char **argv)
 		else if (c == 'D')
 			plan.driver = optarg;
 		else if (!number)
-			die("usage",
-				&(struct err){
-					.text = "bench_queue DIR put|drain|both|fill|open [--option N]"});
+			die_of_usage();
 		else if (c == 't' || c == 'd' || c == 'w' || c == 'b')
 			*(c == 't'         ? &plan.threads
 				: c == 'd' ? &plan.depth
@@ -334,11 +371,11 @@ static void parse(int argc, char **argv)
 		else
 			*(c == 's' ? &plan.seconds : c == 'n' ? &plan.bytes : &plan.count) = v;
 	}
-	if (argc - optind != 2 || plan.bytes > SEALED_MAX_BYTES / 2 || plan.bytes < 16 ||
+	if (argc - optind != 2 || plan.bytes > SEALED_MAX_BYTES / 2 || plan.bytes < ENVELOPE_TAG_BYTES ||
 		plan.workers > WORKERS_MAX)
-		die("usage", &(struct err){.text = "bench_queue DIR put|drain|both|fill|open [--option N]"});
+		die_of_usage();
 	plan.dir = argv[optind];
-	plan.mode = argv[optind + 1];
+	plan.mode = mode_of(argv[optind + 1]);
 }
 
 int main(int argc, char **argv)
@@ -356,7 +393,7 @@ int main(int argc, char **argv)
 	getrusage(RUSAGE_SELF, &usage);
 	printf("%s %s: opened in %.3f s; %.2f s; put %.0f/s; drained %.0f/s; p50 %.2f p99 %.2f p99.9 %.2f ms;"
 	       " %.1f ops a commit; cpu %.2f s; rss %ld MiB; %" PRIu64 " left\n",
-		plan.driver, plan.mode, (double)(opened.ns - began.ns) / 1e9, seconds,
+		plan.driver, plan.mode->name, (double)(opened.ns - began.ns) / 1e9, seconds,
 		(double)put_count / seconds, (double)drained_count / seconds, percentile_ms(0.5),
 		percentile_ms(0.99), percentile_ms(0.999),
 		(double)glance.group.op_count /
