@@ -1,5 +1,5 @@
-/* admin_certs.c - /admin/certificates: issue, list, show, revoke. Each change leaves an audit row. */
-#include <openssl/evp.h>
+/* admin_certs.c - /admin/certificates: issue, renew, list, show, revoke. Each change leaves an audit row. */
+#include <arpa/inet.h>
 #include <openssl/pem.h>
 #include <stdio.h>
 
@@ -7,8 +7,15 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "server/internal.h"
+#include "tls/openssl.h"
 
-enum { NAMES_MAX = 16 };
+enum {
+	NAMES_MAX = 16,
+	PAGE = 500,
+};
+
+/* What "soon" means to those who do not say. */
+static const int64_t expiring_ms = (int64_t)30 * 24 * 60 * 60 * 1000;
 
 #define ADMIN ROLE_BIT(ROLE_ADMIN)
 
@@ -74,6 +81,7 @@ static void put_cert(struct json_out *w, const char *key, const struct server *s
 struct order {
 	struct server_order order;
 	struct str dns[NAMES_MAX], addresses[NAMES_MAX];
+	char renews[2 * SERIAL_MAX_BYTES + 1];
 	struct buf spki, key_pem;
 };
 
@@ -174,29 +182,130 @@ static void answer_issued(
 	j->status = 201;
 }
 
-static void run_generate(struct job *j)
+static void issue(struct job *j, struct server *s, struct order *o)
 {
-	struct server *s = server_of(j->request);
+	struct server_actor actor = server_actor_of(j->request);
+	struct ca_issued issued;
+	struct err e = ERR_INIT;
+	o->order.public_key_der = buf_str(&o->spki);
+	if (server_issue(s, &actor, &o->order, &issued, &e) < 0) {
+		job_fail(j, &e);
+		return;
+	}
+	answer_issued(j, s, o, &issued);
+	ca_issued_clear(&issued);
+}
+
+/* Both ways to a certificate: what `take` makes of the request is issued. */
+static void run_order(struct job *j, bool (*take)(struct job *j, const json_t *in, struct order *o))
+{
 	AUTO(json_auto) json_t *in = job_json(j);
 	if (!in)
 		return;
 	struct order o = {.order = {.days = 0}};
 	buf_init(&o.spki, 8 * 1024);
 	buf_init(&o.key_pem, 16 * 1024);
-	if (take_order(j, in, &o)) {
-		struct server_actor actor = server_actor_of(j->request);
-		struct ca_issued issued;
-		struct err e = ERR_INIT;
-		o.order.public_key_der = buf_str(&o.spki);
-		if (server_issue(s, &actor, &o.order, &issued, &e) < 0) {
-			job_fail(j, &e);
-		} else {
-			answer_issued(j, s, &o, &issued);
-			ca_issued_clear(&issued);
-		}
-	}
+	if (take(j, in, &o))
+		issue(j, server_of(j->request), &o);
 	buf_clear(&o.spki);
 	buf_wipe(&o.key_pem);
+}
+
+static void run_generate(struct job *j)
+{
+	run_order(j, take_order);
+}
+
+/* --- POST /admin/certificates/renew --- */
+
+/* The newest certificate of this name, and role unless empty, that is not revoked. */
+static int find_renewable(
+	struct job *j, struct str name, struct str role, struct store_cert *ret, struct err *e)
+{
+	struct server *s = server_of(j->request);
+	struct store_cert_query query = {.name = name, .role = role, .max = PAGE};
+	struct store_cert *certs;
+	struct wall newest = {0};
+	unsigned count = PAGE;
+	bool any = false;
+	AUTO(arena_auto) struct arena arena;
+	arena_init(&arena, JOB_ARENA_BYTES);
+	while (count == PAGE) {
+		arena_reset(&arena);
+		if (store_read_certs(s->store, &query, &arena, &certs, &count, e) < 0)
+			return -1;
+		for (unsigned i = 0; i < count; i++) {
+			any = true;
+			query.after_change = certs[i].change;
+			if (certs[i].revoked_at.ms || certs[i].issued_at.ms < newest.ms)
+				continue;
+			newest = certs[i].issued_at;
+			*ret = certs[i];
+		}
+	}
+	if (!any)
+		return err_set(e, ERR_NOT_FOUND, "no certificate has this name");
+	if (!newest.ms)
+		return err_set(e, ERR_CONFLICT, "what was revoked is not renewed; issue a new certificate");
+	/* Again, into memory that stays. */
+	struct store_cert found = *ret;
+	return store_read_cert(s->store, found.serial, found.serial_bytes, &j->arena, ret, e);
+}
+
+/* Names and addresses of a certificate that serves, into the order. */
+static int keep_names(struct job *j, struct str der, struct order *o, struct err *e)
+{
+	const unsigned char *at = (const unsigned char *)der.p;
+	AUTO(X509_free_auto) X509 *cert = d2i_X509(NULL, &at, (long)der.n);
+	AUTO(GENERAL_NAMES_free_auto)
+	GENERAL_NAMES *names = cert ? X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL) : NULL;
+	if (!names)
+		return err_set(e, ERR_FATAL, "a stored certificate cannot be read");
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+		int type;
+		const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
+		char text[INET6_ADDRSTRLEN];
+		if (type == GEN_DNS && o->order.dns_count < NAMES_MAX)
+			o->dns[o->order.dns_count++] = arena_copy(&j->arena, str_of_asn1(value));
+		else if (type == GEN_IPADD && o->order.address_count < NAMES_MAX &&
+			 inet_ntop(ASN1_STRING_length(value) == 4 ? AF_INET : AF_INET6,
+				 ASN1_STRING_get0_data(value), text, sizeof(text)))
+			o->addresses[o->order.address_count++] = arena_copy(&j->arena, str_of(text));
+	}
+	o->order.dns_names = o->dns;
+	o->order.addresses = o->addresses;
+	return 0;
+}
+
+static bool take_renewal(struct job *j, const json_t *in, struct order *o)
+{
+	static const char *const known[] = {"name", "role", "days", "csr", "key_type", NULL};
+	struct str name, role;
+	struct store_cert old;
+	struct err e = ERR_INIT;
+	if (!job_known(j, in, known) || !job_string(j, in, "name", true, &name) ||
+		!job_string(j, in, "role", false, &role) ||
+		!job_integer(j, in, "days", 1, 36500, &o->order.days))
+		return false;
+	if (find_renewable(j, name, role, &old, &e) < 0 || keep_names(j, old.der, o, &e) < 0) {
+		job_fail(j, &e);
+		return false;
+	}
+	o->order.name = old.name;
+	o->order.domain = old.domain;
+	hex_encode(old.serial, old.serial_bytes, o->renews);
+	o->order.renews = str_of(o->renews);
+	if (!role_parse(old.role, &o->order.role)) {
+		err_set(&e, ERR_FATAL, "a stored certificate has an unknown role");
+		job_fail(j, &e);
+		return false;
+	}
+	return take_key(j, in, o);
+}
+
+static void run_renew(struct job *j)
+{
+	run_order(j, take_renewal);
 }
 
 /* --- POST /admin/certificates/revoke --- */
@@ -258,22 +367,21 @@ static void run_revoke(struct job *j)
 
 /* --- GET --- */
 
-static void run_list(struct job *j)
+static bool in_use(const struct server *s, const struct store_cert *c)
+{
+	return !c->revoked_at.ms && c->not_after.ms > clock_wall(s->clock).ms;
+}
+
+/* A page; of those in use only, where asked, and then maybe shorter than there is more. */
+static void list(struct job *j, struct store_cert_query *query, bool in_use_only)
 {
 	struct server *s = server_of(j->request);
-	struct http_request *r = j->request;
-	struct store_cert_query query = {
-		.name = http_query(r, STR("name")),
-		.domain = http_query(r, STR("domain")),
-		.role = http_query(r, STR("role")),
-	};
 	struct store_cert *certs;
 	unsigned count;
 	struct err e = ERR_INIT;
-	if (!job_limit(j, &query.max) || !job_cursor(j, &query.after_change) ||
-		!job_query_time(j, "expires_before", &query.expires_before))
+	if (!job_limit(j, &query->max) || !job_cursor(j, &query->after_change))
 		return;
-	if (store_read_certs(s->store, &query, &j->arena, &certs, &count, &e) < 0) {
+	if (store_read_certs(s->store, query, &j->arena, &certs, &count, &e) < 0) {
 		job_fail(j, &e);
 		return;
 	}
@@ -281,12 +389,34 @@ static void run_list(struct job *j)
 	json_open_object(&w, NULL);
 	json_open_array(&w, "certificates");
 	for (unsigned i = 0; i < count; i++) {
+		if (in_use_only && !in_use(s, &certs[i]))
+			continue;
 		put_cert(&w, NULL, s, &certs[i]);
 		json_close_object(&w);
 	}
 	json_close_array(&w);
-	job_put_cursor(&w, count == query.max ? certs[count - 1].change : 0);
+	job_put_cursor(&w, count == query->max ? certs[count - 1].change : 0);
 	json_close_object(&w);
+}
+
+static void run_list(struct job *j)
+{
+	struct http_request *r = j->request;
+	struct store_cert_query query = {
+		.name = http_query(r, STR("name")),
+		.domain = http_query(r, STR("domain")),
+		.role = http_query(r, STR("role")),
+	};
+	if (job_query_time(j, "expires_before", &query.expires_before))
+		list(j, &query, false);
+}
+
+static void run_expiring(struct job *j)
+{
+	struct store_cert_query query = {
+		.expires_before = {clock_wall(server_of(j->request)->clock).ms + expiring_ms}};
+	if (job_query_time(j, "before", &query.expires_before))
+		list(j, &query, true);
 }
 
 static void run_show(struct job *j)
@@ -313,16 +443,22 @@ static void run_show(struct job *j)
 }
 
 ADMIN_HANDLER(post_generate, run_generate)
+ADMIN_HANDLER(post_renew, run_renew)
 ADMIN_HANDLER(post_revoke, run_revoke)
 ADMIN_HANDLER(get_list, run_list)
+ADMIN_HANDLER(get_expiring, run_expiring)
 ADMIN_HANDLER(get_one, run_show)
 
 const struct http_route admin_cert_routes[] = {
 	{"GET", "/admin/certificates", ADMIN, false, get_list, "List certificates", 0},
 	{"POST", "/admin/certificates/generate", ADMIN, false, post_generate, "Issue a certificate",
 		ADMIN_BODY_BYTES},
+	{"POST", "/admin/certificates/renew", ADMIN, false, post_renew,
+		"Issue the next certificate of a name", ADMIN_BODY_BYTES},
 	{"POST", "/admin/certificates/revoke", ADMIN, false, post_revoke, "Revoke by name or serial",
 		ADMIN_BODY_BYTES},
+	{"GET", "/admin/certificates/expiring", ADMIN, false, get_expiring,
+		"List certificates in use that end soon", 0},
 	{"GET", "/admin/certificates/{serial}", ADMIN, false, get_one, "Show a certificate", 0},
 	{0},
 };

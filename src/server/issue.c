@@ -48,8 +48,8 @@ static int register_cert(
 	return id->role == ROLE_CLIENT ? clients_set(s->clients, order->name, order->domain, e) : 0;
 }
 
-static int audit_issue(
-	struct server *s, const struct server_actor *actor, const struct ca_issued *issued, struct err *e)
+static int audit_issue(struct server *s, const struct server_actor *actor, struct str renews,
+	const struct ca_issued *issued, struct err *e)
 {
 	char serial[2 * IDENTITY_SERIAL_BYTES + 1];
 	hex_encode(issued->identity.serial, issued->identity.serial_bytes, serial);
@@ -61,9 +61,11 @@ static int audit_issue(
 	json_put_str(&w, "role", str_of(role_name(issued->identity.role)));
 	json_put_str(&w, "domain", str_of(issued->identity.domain));
 	json_put_time(&w, "not_after", issued->identity.not_after);
+	if (renews.n)
+		json_put_str(&w, "renews", renews);
 	json_close_object(&w);
-	return server_audit(
-		s, actor, "certificate.issue", str_of(issued->identity.name), "ok", buf_str(&detail), e);
+	return server_audit(s, actor, renews.n ? "certificate.renew" : "certificate.issue",
+		str_of(issued->identity.name), "ok", buf_str(&detail), e);
 }
 
 int server_issue(struct server *s, const struct server_actor *actor, const struct server_order *order,
@@ -86,7 +88,7 @@ int server_issue(struct server *s, const struct server_actor *actor, const struc
 	struct ca_issued issued = {0};
 	if (ca_issue(s->ca, &request, &issued, e) < 0)
 		return -1;
-	if (register_cert(s, order, &issued, e) < 0 || audit_issue(s, actor, &issued, e) < 0 ||
+	if (register_cert(s, order, &issued, e) < 0 || audit_issue(s, actor, order->renews, &issued, e) < 0 ||
 		server_sync_registry(s, e) < 0) {
 		ca_issued_clear(&issued);
 		return -1;

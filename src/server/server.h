@@ -90,6 +90,7 @@ struct server_order {
 	unsigned dns_count;
 	const struct str *addresses;
 	unsigned address_count;
+	struct str renews; /* serial of the one before, for the audit trail; empty: there is none */
 };
 
 /* Issues, registers, audits, and only then hands out. */
