@@ -25,8 +25,7 @@ struct delivery_item {
 	unsigned attempt_count; /* finished attempts, without this one */
 	/* results */
 	enum delivery_outcome outcome;
-	const char *reason;     /* REJECTED, RETRY: a short code, static storage */
-	int64_t retry_after_ms; /* RETRY: the destination's own wish, 0: none */
+	const char *reason; /* REJECTED, RETRY: a short code, valid until the session's next batch */
 };
 
 struct destination {

@@ -1,6 +1,8 @@
-/* health.c - see health.h. Checks are evaluated when asked: there is no cached state that could go stale. */
+/* health.c - see health.h. Checks are evaluated when asked: there is no cached state that could go stale.
+ * Parts of a role come and go while a listener already, or still, answers: hence the lock. */
 #include "role/health.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,9 +24,10 @@ struct check {
 struct health {
 	const struct clock *clock;
 	struct mono started;
+	atomic_bool draining;
+	pthread_rwlock_t lock; /* guards the rest; held for reading while checks run */
 	struct check checks[CHECKS_MAX];
 	unsigned count;
-	atomic_bool draining;
 };
 
 int health_new(const struct clock *clock, struct health **ret, struct err *e)
@@ -34,20 +37,37 @@ int health_new(const struct clock *clock, struct health **ret, struct err *e)
 		return err_oom(e);
 	h->clock = clock;
 	h->started = clock_mono(clock);
+	pthread_rwlock_init(&h->lock, NULL);
 	*ret = h;
 	return 0;
 }
 
 void health_free(struct health *h)
 {
+	if (!h)
+		return;
+	pthread_rwlock_destroy(&h->lock);
 	free(h);
 }
 
 void health_add(struct health *h, const char *name, bool ready,
 	void (*check)(void *arg, struct health_report *ret), void *arg)
 {
+	pthread_rwlock_wrlock(&h->lock);
 	require(h->count < CHECKS_MAX);
 	h->checks[h->count++] = (struct check){name, ready, check, arg};
+	pthread_rwlock_unlock(&h->lock);
+}
+
+void health_remove(struct health *h, const void *arg)
+{
+	unsigned kept = 0;
+	pthread_rwlock_wrlock(&h->lock);
+	for (unsigned i = 0; i < h->count; i++)
+		if (h->checks[i].arg != arg)
+			h->checks[kept++] = h->checks[i];
+	h->count = kept;
+	pthread_rwlock_unlock(&h->lock);
 }
 
 void health_set_draining(struct health *h)
@@ -55,26 +75,19 @@ void health_set_draining(struct health *h)
 	atomic_store(&h->draining, true);
 }
 
-bool health_ready(const struct health *h, struct health_report *ret_why)
+bool health_ready(struct health *h, struct health_report *ret_why)
 {
 	struct health_report report = {HEALTH_OK, ""};
-	if (atomic_load_explicit(&h->draining, memory_order_relaxed)) {
+	if (atomic_load(&h->draining))
 		report = (struct health_report){HEALTH_FAILED, "shutting down"};
-		if (ret_why)
-			*ret_why = report;
-		return false;
-	}
-	for (unsigned i = 0; i < h->count; i++) {
-		if (!h->checks[i].ready)
-			continue;
-		h->checks[i].fn(h->checks[i].arg, &report);
-		if (report.status == HEALTH_FAILED) {
-			if (ret_why)
-				*ret_why = report;
-			return false;
-		}
-	}
-	return true;
+	pthread_rwlock_rdlock(&h->lock);
+	for (unsigned i = 0; i < h->count && report.status != HEALTH_FAILED; i++)
+		if (h->checks[i].ready)
+			h->checks[i].fn(h->checks[i].arg, &report);
+	pthread_rwlock_unlock(&h->lock);
+	if (report.status == HEALTH_FAILED && ret_why)
+		*ret_why = report;
+	return report.status != HEALTH_FAILED;
 }
 
 static const char *status_name(enum health_status s)
@@ -96,9 +109,10 @@ static const struct role_context *context_of(const struct http_request *r)
 
 static void get_health(struct http_request *r)
 {
-	const struct health *h = context_of(r)->health;
+	struct health *h = context_of(r)->health;
 	struct health_report reports[CHECKS_MAX];
 	enum health_status overall = HEALTH_OK;
+	pthread_rwlock_rdlock(&h->lock);
 	for (unsigned i = 0; i < h->count; i++) {
 		reports[i] = (struct health_report){HEALTH_OK, ""};
 		h->checks[i].fn(h->checks[i].arg, &reports[i]);
@@ -127,6 +141,7 @@ static void get_health(struct http_request *r)
 			json_put_str(&w, "detail", str_of(reports[i].detail));
 		json_close_object(&w);
 	}
+	pthread_rwlock_unlock(&h->lock);
 	json_close_object(&w);
 	json_close_object(&w);
 	http_set_header(r, "Cache-Control", STR("no-store"));

@@ -4,7 +4,8 @@
  * A check has a name and a function that says ok, degraded or failed in one sentence. `ready` checks decide
  * whether a message can be durably accepted now; the others only degrade.
  *
- * Threads:  health_add before the listeners start; checks run on any I/O loop and must not block.
+ * Threads:  health_add and health_remove from any thread but not from a check; checks run on any I/O loop and
+ *           must not block.
  * Security: details carry no secrets: they are shown to anyone who reaches the health routes. */
 #ifndef ROLE_HEALTH_H
 #define ROLE_HEALTH_H
@@ -27,11 +28,14 @@ void health_free(struct health *h);
 void health_add(struct health *h, const char *name, bool ready,
 	void (*check)(void *arg, struct health_report *ret), void *arg);
 
+/* Takes every check of `arg` out. None of them runs when this returns: what they look at may go. */
+void health_remove(struct health *h, const void *arg);
+
 /* From the start of the drain: not ready any more. */
 void health_set_draining(struct health *h);
 
 /* Whether a message can be durably accepted now; *ret_why (may be NULL) the first failing check. */
-bool health_ready(const struct health *h, struct health_report *ret_why);
+bool health_ready(struct health *h, struct health_report *ret_why);
 
 /* The context of every listener of ours starts with this. */
 struct role_context {

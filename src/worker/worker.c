@@ -19,13 +19,13 @@ enum {
 	LEASE_WAIT_MS = 1000, /* how long an idle thread sits in one lease; also bounds a stop */
 	BATCH_MAX = 500,
 	ARENA_BYTES = 64 * 1024 * 1024,
-	REASON_BYTES = 64,
 };
 
 struct worker {
 	const struct clock *clock;
 	struct queue *queue;
 	const struct destination *destination;
+	struct health *health;
 	char name[65];
 	unsigned batch, thread_count;
 	int64_t lease_ms;
@@ -111,11 +111,8 @@ static void judge(const struct worker *w, const struct policy *policy, const str
 		ret->reason = str_of(exhausted);
 		return;
 	}
-	int64_t wait_ms = policy_wait_ms(policy, item->attempt_count + 1, random_u64());
-	if (item->retry_after_ms > wait_ms)
-		wait_ms = item->retry_after_ms;
 	ret->verdict = QUEUE_RETRY;
-	ret->due_at = (struct wall){now.ms + wait_ms};
+	ret->due_at.ms = now.ms + policy_wait_ms(policy, item->attempt_count + 1, random_u64());
 }
 
 static void settle(struct delivery *d, unsigned count)
@@ -279,6 +276,7 @@ int worker_start(const struct worker_options *o, struct worker **ret, struct err
 	w->clock = o->clock;
 	w->queue = o->queue;
 	w->destination = o->destination;
+	w->health = o->health;
 	snprintf(w->name, sizeof(w->name), "%s", o->name);
 	w->batch = (unsigned)o->config->worker_batch;
 	w->lease_ms = o->config->lease_time;
@@ -321,6 +319,8 @@ void worker_stop(struct worker *w)
 	if (!w)
 		return;
 	metrics_off_collect(collect, w);
+	if (w->health)
+		health_remove(w->health, w);
 	pthread_mutex_lock(&w->lock);
 	w->stopping = true;
 	pthread_cond_broadcast(&w->wakeup);
