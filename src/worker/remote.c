@@ -11,6 +11,7 @@ enum { REQUEST_BYTES = 24 * 1024 * 1024, DELIVER_TIMEOUT_MS = 30000, REASON_BYTE
 
 struct remote {
 	struct client_options client;
+	char *url, *trust_domain; /* what `client` points to */
 	char *name;
 	struct destination destination;
 };
@@ -108,13 +109,17 @@ int remote_new(const struct client_options *o, const char *name, struct remote *
 	struct remote *r = calloc(1, sizeof(*r));
 	if (!r)
 		return err_oom(e);
-	r->client = *o;
+	r->url = strdup(o->url);
+	r->trust_domain = strdup(o->trust_domain);
 	r->name = strdup(name);
-	r->destination = (struct destination){o->url, r, open_session, close_session, deliver};
-	if (!r->name) {
-		free(r);
+	if (!r->url || !r->trust_domain || !r->name) {
+		remote_free(r);
 		return err_oom(e);
 	}
+	r->client = *o;
+	r->client.url = r->url;
+	r->client.trust_domain = r->trust_domain;
+	r->destination = (struct destination){r->url, r, open_session, close_session, deliver};
 	*ret = r;
 	return 0;
 }
@@ -123,6 +128,8 @@ void remote_free(struct remote *r)
 {
 	if (!r)
 		return;
+	free(r->url);
+	free(r->trust_domain);
 	free(r->name);
 	free(r);
 }

@@ -9,7 +9,8 @@
 
 struct remote;
 
-/* `name` of the worker, told with every delivery. Strings in *o stay with the caller until remote_free. */
+/* `name` of the worker, told with every delivery. The file names in *o stay with the caller until
+ * remote_free; all else is copied: sessions open late, and a reload frees the configuration. */
 MUST_CHECK int remote_new(
 	const struct client_options *o, const char *name, struct remote **ret, struct err *e);
 void remote_free(struct remote *r);
