@@ -57,27 +57,36 @@ static int stop_when_cancelled(void *arg, curl_off_t a, curl_off_t b, curl_off_t
 	return atomic_load(&c->cancelled);
 }
 
-static void set_options(struct client *c, const struct client_options *o)
+/* None may be left out: a libcurl on another TLS library, for one, refuses the function that gives our own
+ * verdict, and would then trust any certificate of our CA. */
+static int set_options(struct client *c, const struct client_options *o, struct err *e)
 {
-	curl_easy_setopt(c->curl, CURLOPT_SSLCERT, o->cert_file);
-	curl_easy_setopt(c->curl, CURLOPT_SSLKEY, o->key_file);
-	curl_easy_setopt(c->curl, CURLOPT_CAINFO, o->ca_file);
-	curl_easy_setopt(c->curl, CURLOPT_CAPATH, NULL);
-	curl_easy_setopt(c->curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_3);
-	curl_easy_setopt(c->curl, CURLOPT_SSL_CTX_FUNCTION, use_own_verdict);
-	curl_easy_setopt(c->curl, CURLOPT_SSL_CTX_DATA, c);
-	curl_easy_setopt(c->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(c->curl, CURLOPT_PROTOCOLS_STR, "https");
-	curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
-	curl_easy_setopt(c->curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(c->curl, CURLOPT_TCP_KEEPALIVE, 1L);
-	curl_easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)o->connect_ms);
-	curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, c->headers);
-	curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, take_bytes);
-	curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, c);
-	curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, 0L);
-	curl_easy_setopt(c->curl, CURLOPT_XFERINFOFUNCTION, stop_when_cancelled);
-	curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, c);
+	const CURLcode codes[] = {
+		curl_easy_setopt(c->curl, CURLOPT_SSLCERT, o->cert_file),
+		curl_easy_setopt(c->curl, CURLOPT_SSLKEY, o->key_file),
+		curl_easy_setopt(c->curl, CURLOPT_CAINFO, o->ca_file),
+		curl_easy_setopt(c->curl, CURLOPT_CAPATH, NULL),
+		curl_easy_setopt(c->curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_3),
+		curl_easy_setopt(c->curl, CURLOPT_SSL_CTX_FUNCTION, use_own_verdict),
+		curl_easy_setopt(c->curl, CURLOPT_SSL_CTX_DATA, c),
+		curl_easy_setopt(c->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1),
+		curl_easy_setopt(c->curl, CURLOPT_PROTOCOLS_STR, "https"),
+		curl_easy_setopt(c->curl, CURLOPT_PROXY, ""),
+		curl_easy_setopt(c->curl, CURLOPT_NOSIGNAL, 1L),
+		curl_easy_setopt(c->curl, CURLOPT_TCP_KEEPALIVE, 1L),
+		curl_easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)o->connect_ms),
+		curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, c->headers),
+		curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, take_bytes),
+		curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, c),
+		curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, 0L),
+		curl_easy_setopt(c->curl, CURLOPT_XFERINFOFUNCTION, stop_when_cancelled),
+		curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, c),
+	};
+	for (size_t i = 0; i < ARRAY_LEN(codes); i++)
+		if (codes[i] != CURLE_OK)
+			return err_set(e, codes[i] == CURLE_OUT_OF_MEMORY ? ERR_RETRY : ERR_FATAL,
+				"libcurl refuses option %zu: %s", i, curl_easy_strerror(codes[i]));
+	return 0;
 }
 
 int client_new(const struct client_options *o, struct client **ret, struct err *e)
@@ -101,7 +110,10 @@ int client_new(const struct client_options *o, struct client **ret, struct err *
 		.purpose = X509_PURPOSE_SSL_SERVER,
 		.clock = o->clock,
 	};
-	set_options(c, o);
+	if (set_options(c, o, e) < 0) {
+		client_free(c);
+		return -1;
+	}
 	*ret = c;
 	return 0;
 }
@@ -163,13 +175,6 @@ int client_call(struct client *c, const char *method, const char *path, struct s
 	if (json_read(buf_str(&c->answer), ret, e) < 0)
 		return err_context(e, "%s", c->url);
 	return 0;
-}
-
-int64_t client_retry_after_ms(const struct client *c)
-{
-	curl_off_t seconds = 0;
-	curl_easy_getinfo(c->curl, CURLINFO_RETRY_AFTER, &seconds);
-	return (int64_t)seconds * 1000;
 }
 
 void client_cancel(struct client *c)

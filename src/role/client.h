@@ -6,8 +6,8 @@
  *
  * Ownership: one client is one connection's worth of state; new/free.
  * Threads:   one thread at a time per client; calls block up to their timeout.
- * Errors:    ERR_RETRY when the server cannot be reached or answers 429, 503 or 5xx (*ret_retry_after_ms: its
- * wish); ERR_FORBIDDEN 401, 403; ERR_NOT_FOUND 404; ERR_REJECT other 4xx and answers that are not JSON.
+ * Errors:    ERR_RETRY when the server cannot be reached or answers 429, 503 or 5xx;
+ *            ERR_FORBIDDEN 401, 403; ERR_NOT_FOUND 404; ERR_REJECT other 4xx and answers that are not JSON.
  * Security:  errors carry no bodies. */
 #ifndef ROLE_CLIENT_H
 #define ROLE_CLIENT_H
@@ -30,9 +30,6 @@ void client_free(struct client *c);
 /* One request; `body` .n == 0: none. *ret is the answer's JSON (json_decref). */
 MUST_CHECK int client_call(struct client *c, const char *method, const char *path, struct str body,
 	int64_t timeout_ms, json_t **ret, struct err *e);
-
-/* Retry-After of the last answer, 0 without one. */
-int64_t client_retry_after_ms(const struct client *c);
 
 /* Ends a call under way, from another thread; calls to come end at once too. */
 void client_cancel(struct client *c);
