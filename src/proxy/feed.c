@@ -28,11 +28,13 @@ enum {
 struct feed {
 	const struct clock *clock;
 	struct registry *registry;
+	struct health *health;
 	struct proxy *proxy;
 	struct client *client;
 	char *log_path, *key_path;
 	int log_fd;
 	size_t log_lines;
+	bool log_behind; /* rows are in force that it does not have, and its last line may be torn */
 	bool has_key;
 	struct sealing_public key;
 	struct mono key_asked_at;
@@ -83,7 +85,7 @@ static int replay_log(struct feed *f, struct err *e)
 	return 0;
 }
 
-static int append_rows(struct feed *f, const struct registry_row *rows, size_t count, struct err *e)
+static int write_rows(struct feed *f, const struct registry_row *rows, size_t count, struct err *e)
 {
 	AUTO(buf_auto) struct buf text;
 	buf_init(&text, PAGE_ARENA_BYTES);
@@ -115,19 +117,32 @@ static void add_line(void *arg, const struct registry_row *row)
 }
 
 /* Writes the log anew, one line a certificate. */
-static int compact_log(struct feed *f, struct err *e)
+static int rewrite_log(struct feed *f, struct err *e)
 {
-	if (f->log_lines < COMPACT_MIN_LINES || f->log_lines < 2 * registry_count(f->registry))
-		return 0;
 	AUTO(buf_auto) struct buf text;
 	buf_init(&text, LOG_BYTES);
 	registry_each(f->registry, add_line, &text);
 	if (buf_check(&text, e) < 0 || file_replace(f->log_path, 0600, buf_str(&text), e) < 0)
 		return -1;
+	int fd = open(f->log_path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	if (fd < 0)
+		return err_sys(e, ERR_RETRY, "open '%s'", f->log_path);
 	close(f->log_fd);
-	f->log_fd = open(f->log_path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	f->log_fd = fd;
 	f->log_lines = registry_count(f->registry);
-	return f->log_fd < 0 ? err_sys(e, ERR_FATAL, "open '%s'", f->log_path) : 0;
+	f->log_behind = false;
+	return 0;
+}
+
+/* Writes down what is in force already. */
+static int keep_rows(struct feed *f, const struct registry_row *rows, size_t count, struct err *e)
+{
+	if (!f->log_behind && write_rows(f, rows, count, e) < 0) {
+		f->log_behind = true;
+		return -1;
+	}
+	bool grown = f->log_lines >= COMPACT_MIN_LINES && f->log_lines >= 2 * registry_count(f->registry);
+	return f->log_behind || grown ? rewrite_log(f, e) : 0;
 }
 
 static void read_key(struct feed *f)
@@ -167,12 +182,14 @@ static int take_key(struct feed *f, struct err *e)
 	return 0;
 }
 
-/* One long poll. The rows take effect at once; when they cannot be written down they are asked for again. */
+/* One long poll. The rows take effect at once; when they cannot be written down, the whole log is written
+ * anew after the next one. */
 static int take_changes(struct feed *f, struct err *e)
 {
 	AUTO(json_auto) json_t *answer = NULL;
 	AUTO(arena_auto) struct arena arena;
 	char path[64];
+	arena_init(&arena, PAGE_ARENA_BYTES);
 	snprintf(path, sizeof(path), "/internal/revocations?after=%lld",
 		(long long)registry_change(f->registry));
 	if (client_call(f->client, "GET", path, (struct str){"", 0}, POLL_TIMEOUT_MS, &answer, e) < 0)
@@ -180,8 +197,7 @@ static int take_changes(struct feed *f, struct err *e)
 	const json_t *list = json_object_get(answer, "certificates");
 	size_t count = json_array_size(list);
 	if (!count)
-		return 0;
-	arena_init(&arena, PAGE_ARENA_BYTES);
+		return f->log_behind ? rewrite_log(f, e) : 0;
 	struct registry_row *rows = arena_alloc(&arena, count * sizeof(*rows));
 	if (!rows)
 		return err_oom(e);
@@ -190,7 +206,7 @@ static int take_changes(struct feed *f, struct err *e)
 			return err_context(e, "row %zu of the registry", i);
 	if (registry_apply(f->registry, rows, count, e) < 0)
 		return -1;
-	return append_rows(f, rows, count, e) < 0 ? -1 : compact_log(f, e);
+	return keep_rows(f, rows, count, e);
 }
 
 static void note_outcome(struct feed *f, int rc, const struct err *e)
@@ -264,6 +280,7 @@ int feed_open(const struct feed_options *o, struct feed **ret, struct err *e)
 		return err_oom(e);
 	f->clock = o->client.clock;
 	f->registry = o->registry;
+	f->health = o->health;
 	f->log_fd = -1;
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_condattr_t attr;
@@ -305,6 +322,7 @@ void feed_close(struct feed *f)
 {
 	if (!f)
 		return;
+	health_remove(f->health, f);
 	pthread_mutex_lock(&f->lock);
 	f->stopping = true;
 	pthread_cond_signal(&f->wakeup);

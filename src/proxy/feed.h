@@ -3,8 +3,9 @@
  * server is away.
  *
  * The registry on disk is a log of changes, one JSON object a line, written through before a change counts as
- * seen, and written anew when it has grown to twice what it holds. A torn last line (power loss) is dropped:
- * the change number before it makes the feed send that change again.
+ * seen, and written anew when it has grown to twice what it holds, or when it could not be written: a change
+ * that is missing there must not be followed by a later one. A torn last line (power loss) is dropped: the
+ * change number before it makes the feed send that change again.
  *
  * Ownership: feed_start … feed_stop; proxy and registry outlive the feed.
  * Threads:   one of its own, which blocks in the long poll; feed_stop cancels it. */
