@@ -252,6 +252,9 @@ struct wall proxy_cert_not_after(const struct proxy *p)
 void proxy_drain(struct proxy *p, int64_t drain_ms)
 {
 	http_server_drain(p->http, drain_ms);
+	/* What is still asked of the main server has no time left. */
+	if (p->upstream)
+		upstream_cancel(p->upstream);
 }
 
 void proxy_free(struct proxy *p)
@@ -259,6 +262,7 @@ void proxy_free(struct proxy *p)
 	if (!p)
 		return;
 	http_server_free(p->http);
+	health_remove(p->context.health, p);
 	free(p->routes);
 	tls_server_free(p->tls);
 	for (unsigned i = 0; i < p->shard_count; i++) {

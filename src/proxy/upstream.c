@@ -22,17 +22,18 @@ enum {
 
 struct upstream {
 	struct client *registering;
-	struct client *asking[LOOKUP_THREADS]; /* at rest; guarded by lock */
-	unsigned asking_count;
+	struct client *asking[LOOKUP_THREADS];
 	struct work_pool *pool;
 
 	pthread_t thread;
 	bool running;
-	pthread_mutex_t lock;
+	pthread_mutex_t lock; /* guards the next five */
 	pthread_cond_t wakeup;
-	struct buf filling; /* sealed records, each behind its length */
+	struct client *at_rest[LOOKUP_THREADS]; /* of those in `asking` */
+	unsigned at_rest_count;
+	struct buf filling, record; /* sealed records, each behind its length; one of them */
 	bool stopping;
-	struct buf sending, record, request; /* the thread's */
+	struct buf sending, request; /* the thread's */
 };
 
 /* --- registering --- */
@@ -146,12 +147,12 @@ static void ask(struct work *w)
 	snprintf(path, sizeof(path), "/internal/messages/%s", id);
 	/* As many clients as threads: there is always one at rest. */
 	pthread_mutex_lock(&u->lock);
-	struct client *client = u->asking[--u->asking_count];
+	struct client *client = u->at_rest[--u->at_rest_count];
 	pthread_mutex_unlock(&u->lock);
 	l->result =
 		client_call(client, "GET", path, (struct str){"", 0}, LOOKUP_TIMEOUT_MS, &answer, &l->err);
 	pthread_mutex_lock(&u->lock);
-	u->asking[u->asking_count++] = client;
+	u->at_rest[u->at_rest_count++] = client;
 	pthread_mutex_unlock(&u->lock);
 	if (l->result >= 0)
 		take_answer(l, answer);
@@ -180,9 +181,11 @@ static int open_clients(struct upstream *u, const struct client_options *o, stru
 {
 	if (client_new(o, &u->registering, e) < 0)
 		return -1;
-	for (; u->asking_count < LOOKUP_THREADS; u->asking_count++)
-		if (client_new(o, &u->asking[u->asking_count], e) < 0)
+	for (unsigned i = 0; i < LOOKUP_THREADS; i++) {
+		if (client_new(o, &u->asking[i], e) < 0)
 			return -1;
+		u->at_rest[u->at_rest_count++] = u->asking[i];
+	}
 	return work_pool_start("lookup", LOOKUP_THREADS, LOOKUP_LIMIT, &u->pool, e);
 }
 
@@ -212,10 +215,18 @@ int upstream_new(const struct client_options *o, struct upstream **ret, struct e
 	return 0;
 }
 
+void upstream_cancel(struct upstream *u)
+{
+	for (unsigned i = 0; i < LOOKUP_THREADS; i++)
+		if (u->asking[i])
+			client_cancel(u->asking[i]);
+}
+
 void upstream_free(struct upstream *u)
 {
 	if (!u)
 		return;
+	upstream_cancel(u);
 	work_pool_stop(u->pool);
 	if (u->running) {
 		pthread_mutex_lock(&u->lock);
@@ -226,7 +237,7 @@ void upstream_free(struct upstream *u)
 		pthread_join(u->thread, NULL);
 	}
 	client_free(u->registering);
-	for (unsigned i = 0; i < u->asking_count; i++)
+	for (unsigned i = 0; i < LOOKUP_THREADS; i++)
 		client_free(u->asking[i]);
 	buf_clear(&u->filling);
 	buf_clear(&u->sending);

@@ -19,6 +19,10 @@ struct upstream;
 MUST_CHECK int upstream_new(const struct client_options *o, struct upstream **ret, struct err *e);
 void upstream_free(struct upstream *u);
 
+/* Ends the questions under way and fails those to come, so that nobody waits for a main server that is away.
+ */
+void upstream_cancel(struct upstream *u);
+
 void upstream_register(struct upstream *u, const struct sealed *messages, unsigned count);
 
 /* arg is the upstream. */
