@@ -88,8 +88,11 @@ bool proxy_take_key(struct http_request *r, struct queue_put *put)
 	size_t name = strlen(r->peer->name);
 	memcpy(scoped, r->peer->name, name + 1);
 	memcpy(scoped + name + 1, key.p, key.n);
-	return EVP_Q_digest(NULL, "SHA256", NULL, scoped, name + 1 + key.n, put->key_hash, NULL) == 1 &&
-	       EVP_Q_digest(NULL, "SHA256", NULL, r->body.p, r->body.n, put->payload_hash, NULL) == 1;
+	if (EVP_Q_digest(NULL, "SHA256", NULL, scoped, name + 1 + key.n, put->key_hash, NULL) == 1 &&
+		EVP_Q_digest(NULL, "SHA256", NULL, r->body.p, r->body.n, put->payload_hash, NULL) == 1)
+		return true;
+	proxy_refuse(r, PROBLEM_UNAVAILABLE, NULL);
+	return false;
 }
 
 /* The client's limit and the domain's, from the configuration or from the domain's own settings. */
