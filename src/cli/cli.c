@@ -60,6 +60,11 @@ static const struct arg *find_option(const struct args *a, struct str name)
 /* Stores one value; false after a usage error was printed. */
 static bool store_value(const struct args *a, const struct arg *o, const char *value)
 {
+	/* Mostly a variable that is not set: --data "$DIR" must not mean the directory we stand in. */
+	if (!*value) {
+		cli_usage_error(a->command, "--%s needs a value (%s), not an empty one", o->name, o->value);
+		return false;
+	}
 	if (o->type == ARG_TEXT) {
 		*(const char **)o->target = value;
 		return true;

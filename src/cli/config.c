@@ -16,7 +16,8 @@ static void print_text(const struct buf *text)
 }
 
 /* check and show: load, and say what is in force. */
-static int load_and_print(int argc, char **argv, const char *command, const char *summary, bool show)
+static int load_and_print(
+	int argc, char **argv, const char *command, const char *summary, const char *example, bool show)
 {
 	struct settings settings = {.data = NULL};
 	bool json = false;
@@ -28,9 +29,9 @@ static int load_and_print(int argc, char **argv, const char *command, const char
 		{0},
 	};
 	struct args a = {.command = command,
-		.usage = "[--config FILE] [--set KEY=VALUE …] [--json]",
+		.usage = "[--data DIR] [--config FILE] [--set KEY=VALUE …] [--json]",
 		.summary = summary,
-		.example = "  sealpost config show --config /etc/sealpost.yaml",
+		.example = example,
 		.options = options};
 	int code;
 	if (!args_parse(&a, argc, argv, &code))
@@ -54,13 +55,15 @@ static int load_and_print(int argc, char **argv, const char *command, const char
 static int cmd_check(int argc, char **argv)
 {
 	return load_and_print(argc, argv, "config check",
-		"Reads the configuration as a daemon would and says what is wrong with it.", false);
+		"Reads the configuration as a daemon would and says what is wrong with it.",
+		"  sealpost config check --config /etc/sealpost.yaml", false);
 }
 
 static int cmd_show(int argc, char **argv)
 {
-	return load_and_print(
-		argc, argv, "config show", "Prints what is in force and where each value comes from.", true);
+	return load_and_print(argc, argv, "config show",
+		"Prints what is in force and where each value comes from.",
+		"  sealpost config show --config /etc/sealpost.yaml", true);
 }
 
 static int cmd_reference(int argc, char **argv)

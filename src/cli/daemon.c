@@ -178,6 +178,9 @@ static int run(struct daemon *d, struct err *e)
 		return -1;
 	if (app_init(&d->settings.paths, d->config, d->command->mode, e) < 0)
 		return err_context(e, "initialise '%s'", d->settings.paths.data);
+	/* One that a killed process left behind would say that we accept already. */
+	if (d->ready_file && unlink(d->ready_file) < 0 && errno != ENOENT)
+		return err_sys(e, ERR_FATAL, "remove the old '%s'", d->ready_file);
 	if (app_open_on(&d->settings.paths, d->config, d->command->mode, &d->sockets, &d->app, e) < 0)
 		return -1;
 	watch_add(&d->watch, d->settings.file ? d->settings.file : d->settings.paths.config);

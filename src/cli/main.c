@@ -42,14 +42,10 @@ static void print_overview(FILE *out)
 		"\n'sealpost COMMAND --help' explains one and shows an example. First steps: sealpost up\n");
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
-	json_init();
-	if (argc < 2) {
-		print_overview(stdout);
-		return EXIT_DONE;
-	}
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+	if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+		strcmp(argv[1], "help") == 0) {
 		print_overview(stdout);
 		return EXIT_DONE;
 	}
@@ -61,4 +57,15 @@ int main(int argc, char **argv)
 	fprintf(stderr, "sealpost: there is no command '%s'\n\n", argv[1]);
 	print_overview(stderr);
 	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	json_init();
+	int code = run(argc, argv);
+	/* Whoever saves our output must hear that it is not whole. */
+	bool written = fflush(stdout) == 0 && !ferror(stdout);
+	if (!written)
+		perror("sealpost: write to standard output");
+	return written || code != EXIT_DONE ? code : EXIT_FAILED;
 }

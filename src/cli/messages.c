@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "cli/admin.h"
 #include "cli/term.h"
+#include "message/state.h"
 #include "message/uuid.h"
 
 enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 1000000, PAGE_MAX = 500 };
@@ -81,8 +82,16 @@ static int cmd_list(int argc, char **argv)
 		.example = "  sealpost messages list --client client_001 --since 2026-01-31T00:00:00Z",
 		.options = options};
 	int code;
+	enum message_state state;
+	struct wall time;
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
+	if (status && !message_state_parse(str_of(status), &state))
+		return cli_usage_error(
+			"messages list", "--status takes queued, processing, delivered or failed");
+	if ((since && !wall_parse(str_of(since), &time)) || (until && !wall_parse(str_of(until), &time)))
+		return cli_usage_error(
+			"messages list", "--since and --until take a time such as 2026-01-31T12:00:00Z");
 	struct err e = ERR_INIT;
 	struct admin *admin = NULL;
 	AUTO(json_auto) json_t *all = json_array();

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "cli/admin.h"
 #include "cli/term.h"
+#include "message/state.h"
 
 enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 500 };
 
@@ -132,7 +133,12 @@ static int cmd_list(int argc, char **argv)
 	int code;
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
-	return list("queue list", &settings, a.rest_count ? a.rest[0] : NULL, limit, json);
+	const char *status = a.rest_count ? a.rest[0] : NULL;
+	enum message_state state;
+	if (status && (!message_state_parse(str_of(status), &state) || state == MESSAGE_DELIVERED))
+		return cli_usage_error(
+			"queue list", "queued, processing or failed is expected, not '%s'", status);
+	return list("queue list", &settings, status, limit, json);
 }
 
 static int cmd_dead(int argc, char **argv)
@@ -166,27 +172,29 @@ struct selection {
 	bool all, dry_run, json;
 };
 
+/* NULL when not every filter could be taken (invalid UTF-8, no memory): without one, more would be changed.
+ */
 static json_t *selection_body(const struct selection *s, const struct args *a)
 {
 	const struct {
 		const char *key, *value;
 	} filters[] = {{"client", s->client}, {"domain", s->domain}, {"reason_has", s->error},
 		{"accepted_before", s->before}};
-	json_t *body = json_object();
-	for (size_t i = 0; i < ARRAY_LEN(filters); i++)
+	AUTO(json_auto) json_t *body = json_object();
+	AUTO(json_auto) json_t *ids = json_array();
+	bool whole = body && ids;
+	for (size_t i = 0; whole && i < ARRAY_LEN(filters); i++)
 		if (filters[i].value)
-			json_object_set_new(body, filters[i].key, json_string(filters[i].value));
-	if (a->rest_count) {
-		json_t *ids = json_array();
-		for (unsigned i = 0; i < a->rest_count; i++)
-			json_array_append_new(ids, json_string(a->rest[i]));
-		json_object_set_new(body, "ids", ids);
-	}
-	if (s->all)
-		json_object_set_new(body, "all", json_true());
-	if (s->dry_run)
-		json_object_set_new(body, "dry_run", json_true());
-	return body;
+			whole = json_object_set_new(body, filters[i].key, json_string(filters[i].value)) == 0;
+	for (unsigned i = 0; whole && i < a->rest_count; i++)
+		whole = json_array_append_new(ids, json_string(a->rest[i])) == 0;
+	if (whole && a->rest_count)
+		whole = json_object_set(body, "ids", ids) == 0;
+	if (whole && s->all)
+		whole = json_object_set_new(body, "all", json_true()) == 0;
+	if (whole && s->dry_run)
+		whole = json_object_set_new(body, "dry_run", json_true()) == 0;
+	return whole ? TAKE(body) : NULL;
 }
 
 /* Repeats the request while the server says that more match: each call is one bounded transaction. */
@@ -198,7 +206,8 @@ static int change_dead(
 	AUTO(json_auto) json_t *body = selection_body(s, a);
 	int64_t matched = 0;
 	bool more = true;
-	int rc = admin_open(&s->settings, &admin, &e);
+	int rc = body ? admin_open(&s->settings, &admin, &e)
+		      : err_set(&e, ERR_REJECT, "ids and filters must be valid UTF-8");
 	while (rc >= 0 && more) {
 		AUTO(json_auto) json_t *answer = NULL;
 		rc = admin_call(admin, "POST", path, body, &answer, &e);
@@ -248,6 +257,8 @@ static int cmd_change(int argc, char **argv, const char *command, const char *pa
 	int code;
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
+	if (!a.rest_count && !s.client && !s.domain && !s.error && !s.before && !s.all)
+		return cli_usage_error(command, "which dead letters? Give ids, a filter or --all");
 	return change_dead(command, path, done, &s, &a);
 }
 
