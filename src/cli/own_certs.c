@@ -1,8 +1,9 @@
 /* own_certs.c - see own_certs.h. */
 #include "cli/own_certs.h"
 
+#include <openssl/err.h>
 #include <openssl/pem.h>
-#include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -73,17 +74,41 @@ char *own_cert_path(const struct paths *paths, const char *name, const char *suf
 	return path_join(paths->tls, file);
 }
 
-/* Whether the certificate at `path` can be used for another third of its life. */
-static bool still_good(const char *path)
+/* Whether another third of its life is left. */
+static bool lasts(const X509 *cert)
 {
-	AUTO(file_auto) FILE *f = fopen(path, "re");
-	X509 *cert = f ? PEM_read_X509(f, NULL, NULL, NULL) : NULL;
 	int days, seconds, left_days, left_seconds;
+	return ASN1_TIME_diff(&days, &seconds, X509_get0_notBefore(cert), X509_get0_notAfter(cert)) == 1 &&
+	       ASN1_TIME_diff(&left_days, &left_seconds, NULL, X509_get0_notAfter(cert)) == 1 &&
+	       left_days * 3 >= days && left_seconds >= 0;
+}
+
+/* Whether every name is in it: `tls_names` may have been added to since. */
+static bool covers(X509 *cert, const struct own_names *names)
+{
+	bool all = true;
+	char address[64];
+	for (unsigned i = 0; all && i < names->dns_count; i++)
+		all = X509_check_host(cert, names->dns[i].p, names->dns[i].n, 0, NULL) == 1;
+	for (unsigned i = 0; all && i < names->address_count; i++) {
+		snprintf(address, sizeof(address), "%.*s", STR_ARG(names->addresses[i]));
+		all = X509_check_ip_asc(cert, address, 0) == 1;
+	}
+	return all;
+}
+
+/* Whether the certificate still serves, and the key is its own: a crash between the two files leaves a pair
+ * that does not match. */
+static bool still_good(const char *cert_path, const char *key_path, const struct own_names *names)
+{
+	AUTO(file_auto) FILE *cert_file = fopen(cert_path, "re");
+	AUTO(file_auto) FILE *key_file = fopen(key_path, "re");
+	X509 *cert = cert_file ? PEM_read_X509(cert_file, NULL, NULL, NULL) : NULL;
+	EVP_PKEY *key = key_file ? PEM_read_PrivateKey(key_file, NULL, NULL, NULL) : NULL;
 	bool good =
-		cert &&
-		ASN1_TIME_diff(&days, &seconds, X509_get0_notBefore(cert), X509_get0_notAfter(cert)) == 1 &&
-		ASN1_TIME_diff(&left_days, &left_seconds, NULL, X509_get0_notAfter(cert)) == 1 &&
-		left_days * 3 >= days && left_seconds >= 0;
+		cert && key && X509_check_private_key(cert, key) == 1 && lasts(cert) && covers(cert, names);
+	ERR_clear_error();
+	EVP_PKEY_free(key);
 	X509_free(cert);
 	return good;
 }
@@ -95,10 +120,10 @@ static int renew_if_due(struct server *server, const struct ca *ca, const struct
 	AUTO(free_auto) char *key_path = own_cert_path(paths, own->name, "key");
 	if (!cert_path || !key_path)
 		return err_oom(e);
-	if (access(key_path, R_OK) == 0 && still_good(cert_path))
-		return 0;
 	struct own_names names;
 	own_names(config, &names);
+	if (still_good(cert_path, key_path, &names))
+		return 0;
 	AUTO(buf_wipe_auto) struct buf key, chain;
 	AUTO(buf_auto) struct buf spki;
 	buf_init(&key, 16 * 1024);

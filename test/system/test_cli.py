@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from client import Client
-from daemon import Identity, run_cli
+from daemon import Identity, binary, run_cli
 from waiting import eventually
 
 OK, FAILED, USAGE, NOT_FOUND, REFUSED, UNAVAILABLE = range(6)
@@ -39,7 +39,9 @@ USAGE_ERRORS = [
     ("nonsense",), ("cert",), ("cert", "nonsense"), ("cert", "issue"), ("cert", "issue", "a", "b"),
     ("cert", "issue", "a", "--no-such-option"), ("cert", "issue", "a", "--days"), ("cert", "issue", "a", "--days", "x"),
     ("cert", "issue", "a", "--days", "0"), ("messages", "show"), ("messages", "list", "--limit", "-1"),
-    ("queue", "pause", "everything"), ("send",), ("send", "12345", "text"),
+    ("queue", "pause", "everything"), ("queue", "list", "nonsense"), ("queue", "redrive"), ("queue", "purge", "--dry-run"),
+    ("queue", "stats", "--data", ""), ("messages", "list", "--status", "lost"), ("messages", "list", "--since", "yesterday"),
+    ("send",), ("send", "12345", "text"),
 ]
 
 
@@ -49,6 +51,17 @@ def test_usage_errors(words, tmp_path):
     assert result.returncode == USAGE
     assert result.stdout == ""
     assert result.stderr.startswith(("sealpost", "usage: sealpost"))
+
+
+def test_a_filter_that_is_no_text_is_not_left_out(shared):
+    result = shared.daemon.cli("queue", "purge", "--client", "\udcff", "--before", "2100-01-01T00:00:00Z", check=False)
+    assert result.returncode == FAILED and "UTF-8" in result.stderr
+
+
+def test_output_that_gets_lost_is_a_failure():
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        result = subprocess.run([binary(), "version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == FAILED and "No space left" in result.stderr
 
 
 @pytest.mark.parametrize("setting", ["nonsense", "no_such_option=1", "io_threads=many", "io_threads=65"])
@@ -104,6 +117,27 @@ def test_not_found(shared, words):
     result = shared.daemon.cli(*words, check=False)
     assert result.returncode == NOT_FOUND
     assert result.stderr.count("\n") <= 2 and result.stderr.startswith("sealpost ")
+
+
+def test_names_added_later_come_into_the_certificate(make_daemon):
+    daemon = make_daemon(fresh=True)
+    cert = daemon.data / "tls" / "proxy.pem"
+    daemon.cli("init")
+    first = cert.read_bytes()
+    daemon.cli("init")
+    assert cert.read_bytes() == first
+    daemon.cli("init", "--set", "tls_names=broker.example.com, 192.0.2.7")
+    second = cert.read_bytes()
+    assert second != first
+    daemon.cli("init", "--set", "tls_names=192.0.2.7")
+    assert cert.read_bytes() == second
+
+
+def test_a_key_without_its_certificate_is_replaced(make_daemon):
+    daemon = make_daemon(fresh=True)
+    daemon.cli("init")
+    (daemon.data / "tls" / "proxy.key").write_bytes((daemon.data / "tls" / "server.key").read_bytes())
+    daemon.start()
 
 
 def test_up_needs_no_init(make_daemon):
