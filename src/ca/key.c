@@ -121,6 +121,10 @@ int key_load(const char *path, struct str passphrase, EVP_PKEY **ret, struct err
 	*ret = PEM_read_bio_PrivateKey(file, NULL, answer_passphrase, &passphrase);
 	if (*ret)
 		return 0;
+	if (passphrase.n == 0 && ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_BAD_PASSWORD_READ) {
+		ERR_clear_error();
+		return err_set(e, ERR_FATAL, "'%s' is encrypted; set key_passphrase_file", path);
+	}
 	err_openssl(
 		e, ERR_FATAL, passphrase.n ? "bad private key, or not this passphrase" : "bad private key");
 	return err_context(e, "'%s'", path);

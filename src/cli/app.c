@@ -145,6 +145,7 @@ static void ca_options_from(const struct paths *paths, const struct config *conf
 		.backdate_ms = BACKDATE_MS,
 		.max_days = config->cert_days_max,
 		.signer_argv = signer_argv,
+		.key_passphrase_file = config->key_passphrase_file,
 	};
 }
 
