@@ -1,0 +1,371 @@
+"""Certificates from the first to the last day: issue, renew, verify, expire, revoke; and what others see of them."""
+import datetime
+import json
+import re
+import subprocess
+import threading
+import time
+import urllib.request
+
+import pytest
+
+from client import Client, curl
+from daemon import CLIENT, Identity
+from waiting import eventually
+
+DAY = datetime.timedelta(days=1)
+
+
+def openssl(*args, check=True):
+    return subprocess.run(["openssl", *map(str, args)], check=check, capture_output=True, text=True)
+
+
+def crl_of(daemon, path):
+    daemon.cli("ca", "crl", "--out", path)
+    return path
+
+
+def crl_number(path):
+    return int(openssl("crl", "-in", path, "-noout", "-crlnumber").stdout.split("=")[1], 16)
+
+
+def openssl_accepts(identity, crl):
+    return openssl("verify", "-x509_strict", "-crl_check", "-CAfile", identity.ca, "-CRLfile", crl, identity.cert,
+                   check=False).returncode == 0
+
+
+def serial_of(identity):
+    return openssl("x509", "-in", identity.cert, "-noout", "-serial").stdout.strip().split("=")[1].lower()
+
+
+# --- what the CA publishes ---
+
+def test_openssl_accepts_what_is_issued_and_refuses_what_is_revoked(site, tmp_path):
+    good, bad = site.new_identity(), site.new_identity()
+    before = crl_of(site.daemon, tmp_path / "before.pem")
+    assert openssl_accepts(good, before) and openssl_accepts(bad, before)
+    site.daemon.cli("cert", "revoke", bad.name, "--reason", "keyCompromise")
+    after = crl_of(site.daemon, tmp_path / "after.pem")
+    assert openssl_accepts(good, after)
+    assert not openssl_accepts(bad, after)
+    text = openssl("crl", "-in", after, "-noout", "-text").stdout
+    assert "Key Compromise" in text
+    assert serial_of(bad).upper() in text
+
+
+def test_crl_number_grows_over_restarts_and_offline(make_daemon, tmp_path):
+    daemon = make_daemon().start()
+    numbers = []
+    for step in range(4):
+        daemon.issue(f"r{step}", "--domain", "example.com")
+        daemon.cli("cert", "revoke", f"r{step}")
+        numbers.append(crl_number(crl_of(daemon, tmp_path / "crl.pem")))
+        if step == 1:
+            daemon.stop()
+        if step == 2:
+            daemon.start()
+    assert numbers == sorted(set(numbers))
+    text = openssl("crl", "-in", tmp_path / "crl.pem", "-noout", "-text").stdout
+    assert text.count("Serial Number:") == 4, "a list has all that were revoked"
+
+
+def test_crl_lasts_a_week_and_the_metric_says_so(shared, tmp_path):
+    crl = crl_of(shared.daemon, tmp_path / "crl.pem")
+    times = dict(line.split("=") for line in
+                 openssl("crl", "-in", crl, "-noout", "-lastupdate", "-nextupdate").stdout.splitlines())
+    start, end = (datetime.datetime.strptime(times[key], "%b %d %H:%M:%S %Y GMT")
+                  for key in ("lastUpdate", "nextUpdate"))
+    assert end - start == 7 * DAY
+    with urllib.request.urlopen(shared.daemon.ready["metrics"] + "/metrics") as answer:
+        text = answer.read().decode()
+    shown = float(re.search(r'expiry_timestamp_seconds\{certificate="crl"\} (\S+)', text)[1])
+    assert shown == end.replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+@pytest.mark.parametrize("name, content_type, form", [("crl.pem", "application/x-pem-file", "PEM"),
+                                                      ("crl.der", "application/pkix-crl", "DER")])
+def test_crl_over_http_needs_no_certificate(shared, tmp_path, name, content_type, form):
+    url = f"{shared.daemon.ready['server']}/ca/{name}"
+    answer = curl(url, ca=shared.identity.ca)
+    assert answer.status == 200
+    assert answer.header("content-type") == content_type
+    path = tmp_path / name
+    path.write_bytes(answer.body)
+    checked = openssl("crl", "-in", path, "-inform", form, "-noout", "-CAfile", shared.identity.ca)
+    assert "verify OK" in checked.stdout + checked.stderr
+    again = curl(url, None, "-H", f"If-None-Match: {answer.header('etag')}", ca=shared.identity.ca)
+    assert again.status == 304 and not again.body
+
+
+def test_getting_the_list_does_not_sign_one(shared):
+    url = shared.daemon.ready["server"] + "/ca/crl.der"
+    assert len({curl(url, ca=shared.identity.ca).body for _ in range(3)}) == 1
+
+
+def test_revocation_changes_the_etag(site):
+    url = site.daemon.ready["server"] + "/ca/crl.pem"
+    before = curl(url, ca=site.identity.ca)
+    site.daemon.cli("cert", "revoke", site.new_identity().name)
+    after = curl(url, None, "-H", f"If-None-Match: {before.header('etag')}", ca=site.identity.ca)
+    assert after.status == 200 and after.header("etag") != before.header("etag")
+
+
+def test_crl_is_signed_anew_where_it_is_lost_damaged_or_lacks_a_revocation(make_daemon, tmp_path):
+    daemon = make_daemon()
+    daemon.issue("leaver")
+    path = daemon.data / "ca" / "crl.der"
+    without = path.read_bytes()
+    daemon.cli("cert", "revoke", "leaver")
+    for break_it in (path.unlink, lambda: path.write_bytes(b"no list"), lambda: path.write_bytes(without)):
+        break_it()
+        text = openssl("crl", "-in", crl_of(daemon, tmp_path / "crl.pem"), "-noout", "-text").stdout
+        assert text.count("Serial Number:") == 1
+
+
+def test_export_root(shared, tmp_path):
+    root = tmp_path / "root.pem"
+    root.write_text(shared.daemon.cli("ca", "export-root").stdout)
+    assert root.read_text().count("BEGIN CERTIFICATE") == 1
+    assert "PRIVATE KEY" not in root.read_text()
+    assert openssl("verify", "-CAfile", root, "-untrusted", shared.identity.cert, shared.identity.cert).returncode == 0
+
+
+# --- cert verify ---
+
+def verdict(daemon, *args):
+    result = daemon.cli("cert", "verify", *args, "--json", check=False)
+    assert result.returncode in (0, 4), result.stderr
+    answer = json.loads(result.stdout)
+    assert answer["accepted"] == (result.returncode == 0)
+    return answer
+
+
+def failed(answer):
+    return [step["name"] for step in answer["steps"] if step["verdict"] == "failed"]
+
+
+def test_verify_accepts_what_the_listeners_accept(shared):
+    answer = verdict(shared.daemon, shared.identity.cert, "--role", "client")
+    assert answer["accepted"] and not failed(answer)
+    assert answer["identity"]["name"] == CLIENT
+    assert {"chain", "time", "role", "registry"} <= {step["name"] for step in answer["steps"]}
+    with shared.client() as client:
+        assert client.post().status == 202
+
+
+def test_verify_prints_a_line_for_each_rule(shared):
+    result = shared.daemon.cli("cert", "verify", shared.identity.cert, "--role", "proxy", check=False)
+    assert result.returncode == 4
+    *steps, empty, last = result.stdout.splitlines()
+    assert empty == "" and last.startswith("refused: role")
+    assert len({line.index(line.split()[1]) for line in steps}) == 1, "aligned"
+    assert [line.split()[1] for line in steps if line.startswith("FAILED")] == ["role"]
+
+
+def test_verify_of_the_revoked_running_and_not(site):
+    identity = site.new_identity()
+    site.daemon.cli("cert", "revoke", identity.name)
+    for _ in range(2):
+        answer = verdict(site.daemon, identity.cert)
+        assert (answer["outcome"], failed(answer)) == ("revoked", ["registry"])
+        assert verdict(site.daemon, site.identity.cert)["accepted"]
+        if site.daemon.process:
+            site.daemon.stop()
+
+
+def test_verify_with_another_anchor_asks_no_registry(shared, tmp_path, make_daemon):
+    other = make_daemon(fresh=True)
+    other.cli("init")
+    theirs = other.issue("stranger", "--domain", "example.com")
+    assert verdict(shared.daemon, theirs.cert)["outcome"] == "unknown_ca"
+    answer = verdict(shared.daemon, theirs.cert, "--ca", theirs.ca)
+    assert answer["accepted"]
+    assert "registry" not in {step["name"] for step in answer["steps"]}
+    assert verdict(shared.daemon, shared.identity.cert, "--ca", theirs.ca)["outcome"] == "unknown_ca"
+
+
+def test_verify_needs_the_issuer_from_somewhere(shared, tmp_path):
+    root, leaf, issuing = tmp_path / "root.pem", tmp_path / "leaf.pem", shared.daemon.data / "ca" / "issuing.pem"
+    root.write_text(shared.daemon.cli("ca", "export-root").stdout)
+    leaf.write_text(openssl("x509", "-in", shared.identity.cert).stdout)
+    assert verdict(shared.daemon, leaf, "--ca", root)["outcome"] == "unknown_ca"
+    assert verdict(shared.daemon, leaf, "--ca", root, "--untrusted", issuing)["accepted"]
+    der = tmp_path / "leaf.der"
+    openssl("x509", "-in", leaf, "-outform", "DER", "-out", der)
+    assert verdict(shared.daemon, der, "--ca", shared.identity.ca)["accepted"]
+
+
+def test_verify_at_another_time(shared):
+    ca = ("--ca", shared.identity.ca)
+    assert verdict(shared.daemon, shared.identity.cert, *ca, "--at", "2001-01-01T00:00:00Z")["outcome"] == "not_yet_valid"
+    answer = verdict(shared.daemon, shared.identity.cert, *ca, "--at", "2199-01-01T00:00:00Z")
+    assert (answer["outcome"], failed(answer)) == ("expired", ["time"])
+
+
+def test_verify_with_a_revocation_list(site, tmp_path):
+    identity = site.new_identity()
+    crl = crl_of(site.daemon, tmp_path / "crl.pem")
+    assert verdict(site.daemon, identity.cert, "--ca", identity.ca, "--crl", crl)["accepted"]
+    old = (datetime.datetime.utcnow() + 8 * DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert not verdict(site.daemon, identity.cert, "--ca", identity.ca, "--crl", crl, "--at", old)["accepted"]
+    site.daemon.cli("cert", "revoke", identity.name)
+    crl_of(site.daemon, crl)
+    assert verdict(site.daemon, identity.cert, "--ca", identity.ca, "--crl", crl)["outcome"] == "revoked"
+
+
+@pytest.mark.parametrize("content", ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_verify_refuses_what_is_no_certificate(shared, tmp_path, content):
+    path = tmp_path / "bad.pem"
+    path.write_text(content)
+    assert failed(verdict(shared.daemon, path, "--ca", shared.identity.ca)) == ["encoding"]
+
+
+@pytest.mark.parametrize("args, code", [
+    (("/nonexistent.pem",), 3), ((), 2), (("a.pem", "--role", "emperor"), 2), (("a.pem", "--at", "yesterday"), 2)])
+def test_verify_exit_codes(shared, args, code):
+    assert shared.daemon.cli("cert", "verify", *args, check=False).returncode == code
+
+
+# --- cert renew, expiring, show, revoke ---
+
+def test_renewal_works_beside_the_old_one(site, tmp_path):
+    old = site.new_identity()
+    site.daemon.cli("cert", "renew", old.name, "--out", tmp_path / "new")
+    new = Identity(old.name, *(tmp_path / "new" / f for f in (f"{old.name}.pem", f"{old.name}.key", "ca.pem")))
+    assert new.key.read_text() != old.key.read_text()
+    assert new.key.stat().st_mode & 0o777 == 0o600
+    for identity in (old, new):
+        with site.client(identity) as client:
+            assert client.post().status == 202
+    rows = [row for row in site.daemon.json("cert", "list", "--name", old.name)]
+    assert {(row["role"], row["domain"], row["status"]) for row in rows} == {("client", "example.com", "valid")}
+    assert {row["serial"] for row in rows} == {serial_of(old), serial_of(new)}
+    assert site.daemon.json("cert", "show", old.name)["serial"] == serial_of(new)
+
+
+def test_renewal_of_a_csr_takes_its_key_and_nothing_else(site, tmp_path):
+    identity, csr = site.new_identity(), tmp_path / "new.csr"
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+            tmp_path / "new.key", "-subj", "/CN=root", "-out", csr)
+    site.daemon.cli("cert", "renew", identity.name, "--csr", csr, "--days", 10, "--out", tmp_path)
+    assert not (tmp_path / f"{identity.name}.key").exists()
+    new = Identity(identity.name, tmp_path / f"{identity.name}.pem", tmp_path / "new.key", tmp_path / "ca.pem")
+    with site.client(new) as client:
+        assert client.post().json["client_id"] == identity.name
+
+
+def test_renewal_keeps_the_names_of_a_server(shared, tmp_path):
+    def names(path):
+        return openssl("x509", "-in", path, "-noout", "-ext", "subjectAltName").stdout
+    shared.daemon.cli("cert", "renew", "server", "--out", tmp_path)
+    assert names(tmp_path / "server.pem") == names(shared.daemon.data / "tls" / "server.pem")
+
+
+def test_what_was_revoked_is_not_renewed(site, tmp_path):
+    identity = site.new_identity()
+    site.daemon.cli("cert", "revoke", identity.name)
+    assert site.daemon.cli("cert", "renew", identity.name, "--out", tmp_path, check=False).returncode == 1
+    assert site.daemon.cli("cert", "renew", "nobody", "--out", tmp_path, check=False).returncode == 3
+    assert not list(tmp_path.glob("*.key"))
+
+
+def test_expiring_lists_what_is_in_use_soonest_first(site):
+    for name, days in (("late", 29), ("soon", 3), ("gone", 4), ("far", 60)):
+        site.daemon.issue(name, "--days", days)
+    site.daemon.cli("cert", "revoke", "gone")
+    def expiring(*args):
+        return [row["name"] for row in site.daemon.json("cert", "expiring", *args)]
+    assert expiring() == expiring("--within", "30d") == ["soon", "late"]
+    assert expiring("--within", "100h") == ["soon"]
+    assert expiring("--within", "9w") == ["soon", "late", "far"]
+    assert site.daemon.cli("cert", "expiring", "--within", "soon", check=False).returncode == 2
+
+
+def test_a_registered_name_comes_before_a_serial(site):
+    victim = site.new_identity()
+    namesake = site.daemon.issue(serial_of(victim))
+    assert site.daemon.json("cert", "show", namesake.name)["serial"] == serial_of(namesake)
+    assert site.daemon.json("cert", "show", "--serial", namesake.name)["name"] == victim.name
+    site.daemon.cli("cert", "revoke", namesake.name)
+    assert verdict(site.daemon, victim.cert)["accepted"]
+    assert not verdict(site.daemon, namesake.cert)["accepted"]
+
+
+def test_revoking_one_serial_leaves_the_others_of_the_name(site, tmp_path):
+    old = site.new_identity()
+    site.daemon.cli("cert", "renew", old.name, "--out", tmp_path)
+    site.daemon.cli("cert", "revoke", serial_of(old), "--reason", "superseded")
+    rows = {row["serial"]: row for row in site.daemon.json("cert", "list", "--name", old.name)}
+    row = rows.pop(serial_of(old))
+    assert (row["status"], row["revoke_reason"]) == ("revoked", "superseded")
+    assert {"serial", "name", "domain", "role", "status", "issued_at", "not_before", "not_after", "revoked_at",
+            "revoke_reason"} <= row.keys()
+    assert [other["status"] for other in rows.values()] == ["valid"]
+    assert site.daemon.cli("cert", "revoke", old.name, "--reason", "boredom", check=False).returncode == 1
+
+
+# --- keys at rest ---
+
+def test_keys_are_encrypted_with_a_passphrase(make_daemon, tmp_path):
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("correct horse battery staple\n")
+    passphrase.chmod(0o600)
+    daemon = make_daemon(fresh=True, settings={"key_passphrase_file": passphrase})
+    daemon.cli("init", "--set", f"key_passphrase_file={passphrase}")
+    for name in ("root.key", "issuing.key"):
+        assert (daemon.data / "ca" / name).read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    daemon.start()
+    identity = daemon.issue("a", "--domain", "example.com")
+    with Client(daemon.address(), identity) as client:
+        assert client.post().status == 202
+    daemon.stop()
+    refused = daemon.cli("cert", "list", check=False)
+    assert refused.returncode == 1 and "key_passphrase_file" in refused.stderr
+
+
+# --- revocation under way ---
+
+class Poster:
+    """One keep-alive connection that posts in a loop, and remembers when it was last accepted."""
+
+    def __init__(self, site, identity):
+        self.name = identity.name
+        self.client = site.client(identity)
+        self.accepted, self.last_accepted, self.ended_with = 0, 0.0, None
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self):
+        with self.client as client:
+            while not self.stopping.is_set():
+                answer = client.post()
+                if answer.status != 202:
+                    self.ended_with = answer.json["code"]
+                    return
+                self.accepted += 1
+                self.last_accepted = time.monotonic()
+
+
+def test_revocation_cuts_off_open_connections_and_nobody_else(site):
+    identities = [site.new_identity() for _ in range(5)]
+    posters = [Poster(site, identities[i % len(identities)]) for i in range(20)]
+    try:
+        eventually(lambda: all(p.accepted > 3 for p in posters), "all connections post")
+        returned = {}
+        for identity in identities[:2]:
+            site.daemon.cli("cert", "revoke", identity.name)
+            returned[identity.name] = time.monotonic()
+        out = [p for p in posters if p.name in returned]
+        stay = [p for p in posters if p.name not in returned]
+        eventually(lambda: all(p.ended_with for p in out), "the revoked are refused")
+        before = [p.accepted for p in stay]
+        eventually(lambda: all(p.accepted > n + 3 for p, n in zip(stay, before)), "the others go on")
+    finally:
+        for p in posters:
+            p.stopping.set()
+        for p in posters:
+            p.thread.join()
+    assert {p.ended_with for p in out} == {"certificate_revoked"}
+    assert all(p.last_accepted - returned[p.name] < 1 for p in out)
+    assert {p.ended_with for p in stay} == {None}
