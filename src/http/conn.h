@@ -67,6 +67,7 @@ enum conn_verdict {
 struct h1 {
 	struct request *first, *last; /* in order of arrival */
 	unsigned count;
+	size_t answer_bytes;          /* bodies of those that are answered, until their turn comes */
 	struct h1_scan scan;
 	struct request *incoming;     /* = last, while its body arrives */
 	bool chunked;

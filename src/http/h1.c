@@ -11,7 +11,7 @@
 enum {
 	PIPELINE_MAX = 32,
 	UNSENT_MAX =
-		256 * 1024, /* answers that the peer does not take stop reading, and making more of them */
+		64 * 1024, /* answers that the peer does not take stop reading, and making more of them */
 };
 
 static int h1_open(struct conn *c)
@@ -26,7 +26,8 @@ static bool h1_wants_input(const struct conn *c)
 	/* A body that has begun is read to its end, also when nothing more is read after it. */
 	if (c->h1.incoming)
 		return true;
-	return !c->h1.no_more && c->h1.count < PIPELINE_MAX && conn_unsent(c) < UNSENT_MAX &&
+	return !c->h1.no_more && c->h1.count < PIPELINE_MAX &&
+	       conn_unsent(c) + c->h1.answer_bytes < UNSENT_MAX &&
 	       c->body_bytes <= c->shard->server->conn_body_bytes / 2;
 }
 
@@ -50,6 +51,8 @@ static struct request *pop(struct h1 *h)
 	if (!h->first)
 		h->last = NULL;
 	h->count--;
+	if (r->state == REQUEST_ANSWERED)
+		h->answer_bytes -= r->answer.body.n;
 	return r;
 }
 
@@ -61,10 +64,12 @@ static struct h1_limits limits_of(const struct conn *c)
 	return (struct h1_limits){l->head_bytes, l->target_bytes, l->header_count};
 }
 
-/* What the peer owes us next, and until when. */
+/* What the peer owes us next, and until when: nothing while we do not read. */
 static void watch(struct conn *c)
 {
-	if (c->h1.incoming)
+	if (!h1_wants_input(c))
+		conn_expect_nothing(c);
+	else if (c->h1.incoming)
 		conn_expect(c, DEADLINE_BODY);
 	else if (c->h1.scan.scanned)
 		conn_expect(c, DEADLINE_HEAD);
@@ -347,6 +352,11 @@ static struct request *gather(struct conn *c, struct buf *out, bool *ret_last)
 	return r;
 }
 
+static void h1_answered(struct conn *c, struct request *r)
+{
+	c->h1.answer_bytes += r->answer.body.n;
+}
+
 static void h1_output(struct conn *c)
 {
 	struct buf *out = &c->shard->answers;
@@ -357,8 +367,12 @@ static void h1_output(struct conn *c)
 	struct request *rest = gather(c, out, &last);
 	if (out->failed)
 		out_of_memory(c);
-	if (c->broken || !out->n)
+	if (c->broken)
 		return;
+	if (!out->n) {
+		watch(c);
+		return;
+	}
 	conn_send(c, buf_str(out));
 	struct mono now = shard_now(c->shard);
 	while (c->h1.first != rest) {
@@ -399,6 +413,7 @@ const struct protocol protocol_h1 = {
 	.input = h1_input,
 	.wants_input = h1_wants_input,
 	.end_of_input = h1_end_of_input,
+	.answered = h1_answered,
 	.output = h1_output,
 	.drain = h1_drain,
 	.closed = h1_closed,
