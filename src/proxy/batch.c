@@ -164,11 +164,15 @@ static void answer(struct batch *b, const struct uuid *first)
 	}
 	json_close_array(&w);
 	json_close_object(&w);
-	http_reply(b->request,
-		!b->accepted_count ? 400
-		: rejected         ? 207
-				   : 202,
-		"application/json", buf_str(&out));
+	struct err e = ERR_INIT;
+	if (buf_check(&out, &e) < 0)
+		http_reply_err(b->request, &e);
+	else
+		http_reply_buf(b->request,
+			!b->accepted_count ? 400
+			: rejected         ? 207
+					   : 202,
+			"application/json", &out);
 }
 
 /* All of the batch is on disk, or none of it. */
