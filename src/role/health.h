@@ -10,6 +10,8 @@
 #ifndef ROLE_HEALTH_H
 #define ROLE_HEALTH_H
 
+#include <stdatomic.h>
+
 #include "http/http.h"
 
 enum health_status { HEALTH_OK, HEALTH_DEGRADED, HEALTH_FAILED };
@@ -40,7 +42,7 @@ bool health_ready(struct health *h, struct health_report *ret_why);
 /* The context of every listener of ours starts with this. */
 struct role_context {
 	struct health *health;
-	bool metrics_public;
+	atomic_bool metrics_public; /* may change while handlers run */
 	const char *openapi; /* text served at /openapi.yaml, NULL: none */
 };
 

@@ -26,7 +26,7 @@ struct server {
 	struct mono upkeep_due; /* while nothing runs */
 	struct destination destination;
 	struct work_pool *pool;
-	int64_t cert_days, cert_days_max;
+	_Atomic int64_t cert_days, cert_days_max; /* may change while handlers run */
 	pthread_mutex_t sync_lock; /* one registry synchronisation at a time */
 
 	pthread_mutex_t feed_lock; /* guards the next two */
