@@ -10,7 +10,8 @@ import urllib.request
 import pytest
 
 from client import Client, curl
-from daemon import CLIENT, Identity
+from daemon import CLIENT, Identity, craft_cert
+from test_identity import crafted
 from waiting import eventually
 
 DAY = datetime.timedelta(days=1)
@@ -226,6 +227,22 @@ def test_verify_exit_codes(shared, args, code):
     assert shared.daemon.cli("cert", "verify", *args, check=False).returncode == code
 
 
+def test_verify_names_each_crafted_flaw(shared, tmp_path):
+    """One thing wrong with each: the outcome that the listeners count, and the rule that says why."""
+    rows = [line.split("\t") for line in subprocess.run([craft_cert(), "--list"], check=True, capture_output=True,
+                                                        text=True).stdout.splitlines()]
+    wrong = []
+    for flaw, of, rule, outcome in rows:
+        # With --ca any trust domain will do.
+        if of != "leaf" or rule == "trust_domain":
+            continue
+        cert, _ = crafted(shared.daemon, tmp_path, flaw)
+        answer = verdict(shared.daemon, cert, "--ca", shared.identity.ca)
+        if answer["outcome"] != outcome or (rule != "-" and rule not in failed(answer)):
+            wrong.append((flaw, outcome, rule, answer["outcome"], failed(answer)))
+    assert not wrong
+
+
 # --- cert renew, expiring, show, revoke ---
 
 def test_renewal_works_beside_the_old_one(site, tmp_path):
@@ -369,3 +386,15 @@ def test_revocation_cuts_off_open_connections_and_nobody_else(site):
     assert {p.ended_with for p in out} == {"certificate_revoked"}
     assert all(p.last_accepted - returned[p.name] < 1 for p in out)
     assert {p.ended_with for p in stay} == {None}
+
+
+def test_revocation_over_the_admin_api_by_many_at_once(site, tmp_path):
+    """They share signatures; none may be left out of the list."""
+    names = [site.new_identity().name for _ in range(6)]
+    revokers = [threading.Thread(target=site.daemon.cli, args=("cert", "revoke", name)) for name in names]
+    for t in revokers:
+        t.start()
+    for t in revokers:
+        t.join()
+    text = openssl("crl", "-in", crl_of(site.daemon, tmp_path / "crl.pem"), "-noout", "-text").stdout
+    assert text.count("Serial Number:") == len(names)
