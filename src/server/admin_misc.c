@@ -69,6 +69,16 @@ static void run_audit(struct job *j)
 	json_close_object(&w);
 }
 
+static void put_client(struct json_out *w, const struct store_client *c)
+{
+	json_open_object(w, NULL);
+	json_put_str(w, "name", c->name);
+	json_put_str(w, "domain", c->domain);
+	json_put_str(w, "status", c->status == CLIENT_SUSPENDED ? STR("suspended") : STR("active"));
+	json_put_time(w, "created_at", c->created_at);
+	json_close_object(w);
+}
+
 static void run_clients(struct job *j)
 {
 	struct server *s = server_of(j->request);
@@ -86,21 +96,61 @@ static void run_clients(struct job *j)
 	struct json_out w = json_out_to(&j->body);
 	json_open_object(&w, NULL);
 	json_open_array(&w, "clients");
-	for (unsigned i = 0; i < count; i++) {
-		json_open_object(&w, NULL);
-		json_put_str(&w, "name", rows[i].name);
-		json_put_str(&w, "domain", rows[i].domain);
-		json_put_str(
-			&w, "status", rows[i].status == CLIENT_SUSPENDED ? STR("suspended") : STR("active"));
-		json_put_time(&w, "created_at", rows[i].created_at);
-		json_close_object(&w);
-	}
+	for (unsigned i = 0; i < count; i++)
+		put_client(&w, &rows[i]);
 	json_close_array(&w);
 	if (count == limit)
 		json_put_str(&w, "next_cursor", rows[count - 1].name);
 	else
 		json_put_null(&w, "next_cursor");
 	json_close_object(&w);
+}
+
+/* --- POST /admin/clients/suspend, /admin/clients/resume --- */
+
+/* All certificates of the client follow, on open connections too: the registry has them before the answer. */
+static int set_status(
+	struct server *s, const struct server_actor *actor, struct store_client_put *op, struct err *e)
+{
+	const char *action = op->client.status == CLIENT_SUSPENDED ? "client.suspend" : "client.resume";
+	if (store_wait(s->store, STORE_CLIENT, &op->op, e) < 0 || server_sync_registry(s, e) < 0)
+		return -1;
+	return server_audit(s, actor, action, op->client.name, "ok", (struct str){"", 0}, e);
+}
+
+static void run_set_status(struct job *j, enum client_status status)
+{
+	static const char *const known[] = {"name", NULL};
+	struct server *s = server_of(j->request);
+	AUTO(json_auto) json_t *in = job_json(j);
+	struct str name;
+	struct store_client_put op;
+	struct err e = ERR_INIT;
+	if (!in || !job_known(j, in, known) || !job_string(j, in, "name", true, &name))
+		return;
+	memset(&op, 0, sizeof(op));
+	struct server_actor actor = server_actor_of(j->request);
+	if (store_read_client(s->store, name, &j->arena, &op.client, &e) < 0) {
+		job_fail(j, &e);
+		return;
+	}
+	op.client.status = status;
+	if (set_status(s, &actor, &op, &e) < 0) {
+		job_fail(j, &e);
+		return;
+	}
+	struct json_out w = json_out_to(&j->body);
+	put_client(&w, &op.client);
+}
+
+static void run_suspend(struct job *j)
+{
+	run_set_status(j, CLIENT_SUSPENDED);
+}
+
+static void run_resume(struct job *j)
+{
+	run_set_status(j, CLIENT_ACTIVE);
 }
 
 static void run_ca(struct job *j)
@@ -138,6 +188,8 @@ static void run_crl(struct job *j)
 ADMIN_HANDLER(get_stats, run_stats)
 ADMIN_HANDLER(get_audit, run_audit)
 ADMIN_HANDLER(get_clients, run_clients)
+ADMIN_HANDLER(post_suspend, run_suspend)
+ADMIN_HANDLER(post_resume, run_resume)
 ADMIN_HANDLER(get_ca, run_ca)
 ADMIN_HANDLER(get_crl, run_crl)
 
@@ -145,6 +197,10 @@ const struct http_route admin_misc_routes[] = {
 	{"GET", "/admin/stats", ADMIN, false, get_stats, "Counts of what is stored", 0},
 	{"GET", "/admin/audit", ADMIN, false, get_audit, "The audit trail, oldest first", 0},
 	{"GET", "/admin/clients", ADMIN, false, get_clients, "List clients", 0},
+	{"POST", "/admin/clients/suspend", ADMIN, false, post_suspend, "Let a client in no more, for now",
+		ADMIN_BODY_BYTES},
+	{"POST", "/admin/clients/resume", ADMIN, false, post_resume, "Let a suspended client in again",
+		ADMIN_BODY_BYTES},
 	{"GET", "/admin/ca", ADMIN, false, get_ca, "The certificate authority", 0},
 	{"GET", "/admin/ca/crl", ADMIN, false, get_crl, "The certificate revocation list", 0},
 	{0},

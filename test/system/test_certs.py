@@ -398,3 +398,23 @@ def test_revocation_over_the_admin_api_by_many_at_once(site, tmp_path):
         t.join()
     text = openssl("crl", "-in", crl_of(site.daemon, tmp_path / "crl.pem"), "-noout", "-text").stdout
     assert text.count("Serial Number:") == len(names)
+
+
+# --- suspension ---
+
+def test_a_suspended_client_is_out_until_it_is_resumed(site):
+    other = site.new_identity()
+    with site.client() as client:
+        assert client.post().status == 202
+        site.daemon.cli("client", "suspend", CLIENT)
+        assert client.post().status == 403
+    assert verdict(site.daemon, site.identity.cert)["outcome"] == "suspended"
+    with site.client(other) as client:
+        assert client.post().status == 202
+    assert {row["name"]: row["status"] for row in site.daemon.json("client", "list")} == {
+        CLIENT: "suspended", other.name: "active"}
+    for _ in range(2):
+        site.daemon.cli("client", "resume", CLIENT)
+    with site.client() as client:
+        assert client.post().status == 202
+    assert site.daemon.cli("client", "suspend", "nobody", check=False).returncode == 3
