@@ -128,10 +128,10 @@ static void settle(struct delivery *d, unsigned count)
 }
 
 /* The destination as a whole could not take the batch: nothing of it counts as tried. */
-static void release(struct delivery *d, unsigned count, const struct err *why)
+static void release(struct delivery *d, unsigned tried, unsigned count, const struct err *why)
 {
 	struct worker *w = d->worker;
-	for (unsigned i = 0; i < count; i++)
+	for (unsigned i = 0; i < tried; i++)
 		d->settlements[i].verdict = QUEUE_RELEASE;
 	settle(d, count);
 	if (!breaker_failure(&w->breaker, clock_mono(w->clock), random_u64(), why->text))
@@ -157,33 +157,63 @@ static void record_results(struct worker *w, const struct delivery_item *items, 
 			series_add(w->results[o], by_outcome[o]);
 }
 
+/* Puts those to be tried first; behind them, as dead letters, those whose attempts or lifetime are used up
+ * already: a message that kills its worker is judged here, because nobody was left to judge it then. How many
+ * are to be tried. */
+static unsigned sort_out(struct delivery *d, const struct queue_lease *lease, const struct policy *policy)
+{
+	struct wall now = clock_wall(d->worker->clock);
+	unsigned tried = 0, given_up = lease->count;
+	for (unsigned i = 0; i < lease->count; i++) {
+		const struct queue_message *m = &lease->messages[i];
+		const char *exhausted =
+			policy_exhausted(policy, m->attempt_count, m->sealed.accepted_at, now);
+		if (exhausted) {
+			d->settlements[--given_up] = (struct queue_settlement){
+				.ref = m->ref, .verdict = QUEUE_DEAD, .reason = str_of(exhausted)};
+			continue;
+		}
+		d->items[tried] =
+			(struct delivery_item){.sealed = &m->sealed, .attempt_count = m->attempt_count};
+		d->settlements[tried++] = (struct queue_settlement){.ref = m->ref};
+	}
+	return tried;
+}
+
+/* Hands the batch over; <0: the destination as a whole could not take it. */
+static int hand_over(struct delivery *d, unsigned count, struct err *e)
+{
+	struct worker *w = d->worker;
+	struct mono before = clock_mono(w->clock);
+	atomic_fetch_add(&w->in_flight, count);
+	int rc = d->session ? 0 : w->destination->open(w->destination->arg, &d->session, e);
+	if (rc >= 0)
+		rc = w->destination->deliver(d->session, d->items, count, e);
+	atomic_fetch_sub(&w->in_flight, count);
+	if (rc < 0)
+		return -1;
+	metric_observe(METRIC_DELIVERY_SECONDS, (uint64_t)(clock_mono(w->clock).ns - before.ns));
+	metric_observe(METRIC_DELIVERY_BATCH, count);
+	if (breaker_success(&w->breaker))
+		log_event(LOG_INFO, "worker.destination_back", LF_STR("destination", w->destination->name));
+	return 0;
+}
+
 static void deliver(struct delivery *d, const struct queue_lease *lease)
 {
 	struct worker *w = d->worker;
 	struct err e = ERR_INIT;
-	for (unsigned i = 0; i < lease->count; i++) {
-		const struct queue_message *m = &lease->messages[i];
-		d->items[i] = (struct delivery_item){.sealed = &m->sealed, .attempt_count = m->attempt_count};
-		d->settlements[i] = (struct queue_settlement){.ref = m->ref};
-	}
-	struct mono before = clock_mono(w->clock);
-	atomic_fetch_add(&w->in_flight, lease->count);
-	int rc = d->session ? 0 : w->destination->open(w->destination->arg, &d->session, &e);
-	if (rc >= 0)
-		rc = w->destination->deliver(d->session, d->items, lease->count, &e);
-	atomic_fetch_sub(&w->in_flight, lease->count);
-	if (rc < 0) {
-		release(d, lease->count, &e);
+	struct policy policy = policy_now(w);
+	unsigned tried = sort_out(d, lease, &policy);
+	if (!tried) {
+		breaker_unused(&w->breaker);
+	} else if (hand_over(d, tried, &e) < 0) {
+		release(d, tried, lease->count, &e);
 		return;
 	}
-	metric_observe(METRIC_DELIVERY_SECONDS, (uint64_t)(clock_mono(w->clock).ns - before.ns));
-	metric_observe(METRIC_DELIVERY_BATCH, lease->count);
-	if (breaker_success(&w->breaker))
-		log_event(LOG_INFO, "worker.destination_back", LF_STR("destination", w->destination->name));
-	struct policy policy = policy_now(w);
-	for (unsigned i = 0; i < lease->count; i++)
+	for (unsigned i = 0; i < tried; i++)
 		judge(w, &policy, &d->items[i], &d->settlements[i]);
-	record_results(w, d->items, lease->count);
+	record_results(w, d->items, tried);
 	settle(d, lease->count);
 }
 
