@@ -11,6 +11,24 @@ enum { ETAG_BYTES = 24, CRL_BYTES = 64 * 1024 * 1024 };
 	(ROLE_BIT(ROLE_NONE) | ROLE_BIT(ROLE_CLIENT) | ROLE_BIT(ROLE_PROXY) | ROLE_BIT(ROLE_WORKER) |        \
 		ROLE_BIT(ROLE_SERVER) | ROLE_BIT(ROLE_MONITOR) | ROLE_BIT(ROLE_ADMIN))
 
+/* Whether If-None-Match names the tag: "*", or a list compared weakly (RFC 9110 section 13.1.2). */
+static bool has_tag(struct str list, struct str etag)
+{
+	struct str rest = list, item;
+	while (rest.n) {
+		if (!str_cut(&rest, ',', &item)) {
+			item = rest;
+			rest.n = 0;
+		}
+		item = str_trim(item);
+		if (str_starts(item, STR("W/")))
+			item = str_mem(item.p + 2, item.n - 2);
+		if (str_eq(item, etag) || str_eq(item, STR("*")))
+			return true;
+	}
+	return false;
+}
+
 /* A strong ETag over the content; 304 when the client has it already. */
 static void reply_tagged(struct http_request *r, const char *content_type, struct str body)
 {
@@ -24,7 +42,7 @@ static void reply_tagged(struct http_request *r, const char *content_type, struc
 	snprintf(etag, sizeof(etag), "\"%s\"", hex);
 	http_set_header(r, "ETag", str_of(etag));
 	http_set_header(r, "Cache-Control", STR("max-age=300"));
-	if (str_eq(http_header(r, STR("if-none-match")), str_of(etag)))
+	if (has_tag(http_header(r, STR("if-none-match")), str_of(etag)))
 		http_reply(r, 304, NULL, (struct str){"", 0});
 	else
 		http_reply(r, 200, content_type, body);
