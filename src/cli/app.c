@@ -234,6 +234,11 @@ static int open_queue(struct app *a, const struct config *config, struct err *e)
 		.idempotency_ms = config->idempotency_keep,
 		.observe = observe_queue,
 	};
+	/* A queue that only this process reaches would take messages that nobody can deliver. */
+	if (a->mode & (APP_PROXY | APP_WORKER) && strcmp(drivers[config->queue_driver], "redis") != 0)
+		return err_set(e, ERR_REJECT,
+			"queue_driver: %s is this process's own; a proxy and a worker need one that both reach",
+			drivers[config->queue_driver]);
 	if (!o.driver)
 		return err_set(
 			e, ERR_FATAL, "this build has no queue driver '%s'", drivers[config->queue_driver]);
@@ -521,6 +526,11 @@ const char *app_metrics_address(const struct app *a)
 const char *app_ca_file(const struct app *a)
 {
 	return a->ca_file;
+}
+
+int app_renew_certs(struct app *a, const struct config *config, struct err *e)
+{
+	return a->mode & (APP_UP | APP_SERVER) ? open_own_certs(a, config, e) : 0;
 }
 
 void app_tick(struct app *a)

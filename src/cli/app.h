@@ -51,6 +51,10 @@ const char *app_ca_file(const struct app *a);
 /* Once a second: free disk space, long polls. */
 void app_tick(struct app *a);
 
+/* Once an hour: issues our own listeners' certificates anew when less than a third of their life is left; the
+ * listeners take them when they see that the files have changed. */
+MUST_CHECK int app_renew_certs(struct app *a, const struct config *config, struct err *e);
+
 /* Whether every I/O loop has turned since the last call; to be asked once a second. */
 bool app_alive(struct app *a);
 

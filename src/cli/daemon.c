@@ -26,7 +26,7 @@
 #include "cli/watch.h"
 #include "role/version.h"
 
-enum { READY_FILE_BYTES = 16 * 1024, NAMES_BYTES = 4096 };
+enum { READY_FILE_BYTES = 16 * 1024, NAMES_BYTES = 4096, RENEW_MS = 60 * 60 * 1000 };
 
 struct daemon {
 	const struct daemon_command *command;
@@ -140,10 +140,18 @@ static void reload(struct daemon *d, const char *why)
 	notify_systemd("READY=1");
 }
 
+static void renew(struct daemon *d)
+{
+	struct err e = ERR_INIT;
+	if (app_renew_certs(d->app, d->config, &e) < 0)
+		log_event(LOG_ERROR, "certificate.renewal_failed", LF_ERR(&e));
+}
+
 /* Serves until told to stop. */
 static void serve(struct daemon *d)
 {
 	const struct timespec second = {1, 0};
+	struct mono renew_at = mono_add_ms(clock_mono(&clock_system), RENEW_MS);
 	while (true) {
 		int got = sigtimedwait(&d->signals, NULL, &second);
 		if (got == SIGTERM || got == SIGINT) {
@@ -156,6 +164,10 @@ static void serve(struct daemon *d)
 		else if (watch_changed(&d->watch))
 			reload(d, "files");
 		app_tick(d->app);
+		if (mono_reached(clock_mono(&clock_system), renew_at)) {
+			renew_at = mono_add_ms(clock_mono(&clock_system), RENEW_MS);
+			renew(d);
+		}
 		if (app_alive(d->app))
 			notify_systemd("WATCHDOG=1");
 	}

@@ -4,10 +4,10 @@
  *	static void get_thing(struct http_request *r) { job_start(r, pool, run_thing); }
  *	static void run_thing(struct job *j) { … fill j->body or j->err … }
  *
- * The request belongs to the job from job_start until the answer: run() may use its arena and everything in it.
- * That arena is as small as the request; what is read from a store goes to the job's own.
- * Overload: when the pool is full the request is answered 503 at once.
- * Threads:  job_start on the request's loop; run on a pool thread; the answer on the loop again. */
+ * The request belongs to the job from job_start until the answer: run() may use its arena and everything in
+ *it. That arena is as small as the request; what is read from a store goes to the job's own. Overload: when
+ *the pool is full the request is answered 503 at once. Threads:  job_start on the request's loop; run on a
+ *pool thread; the answer on the loop again. */
 #ifndef ROLE_JOB_H
 #define ROLE_JOB_H
 
@@ -47,7 +47,8 @@ void job_invalid(struct job *j, const char *pointer, const char *code, const cha
 /* Parses the request's body as a JSON object; NULL when the job has failed. Free with json_decref. */
 json_t *job_json(struct job *j);
 
-/* A string member, in the job's arena: required or not; false when the job has failed. Absent: *ret is empty. */
+/* A string member, in the job's arena: required or not; false when the job has failed. Absent: *ret is empty.
+ */
 bool job_string(struct job *j, const json_t *object, const char *key, bool required, struct str *ret);
 
 /* An integer member within [min, max]; absent: *ret keeps its value. */

@@ -93,8 +93,13 @@ static void run_register(struct job *j)
 	arena_init(&arena, BATCH_ARENA_BYTES);
 	struct batch *batch = in ? take_batch(j, in, &arena) : NULL;
 	struct store_message *rows = batch ? arena_zalloc(&arena, batch->count * sizeof(*rows)) : NULL;
-	if (!rows)
+	if (!rows) {
+		if (batch) {
+			err_oom(&e);
+			job_fail(j, &e);
+		}
 		return;
+	}
 	unsigned known = 0;
 	for (unsigned i = 0; i < batch->count; i++)
 		if (clients_known(s->clients, batch->sealed[i].client_id, batch->sealed[i].domain))
