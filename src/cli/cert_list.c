@@ -67,9 +67,11 @@ static const json_t *newest_of(const json_t *certs)
 	const json_t *newest = NULL, *cert;
 	size_t i;
 	/* RFC 3339 in UTC sorts as text. */
-	json_array_foreach(certs, i, cert) if (!newest || strcmp(json_text(cert, "issued_at"),
-								  json_text(newest, "issued_at")) >= 0)
-		newest = cert;
+	json_array_foreach(certs, i, cert)
+	{
+		if (!newest || strcmp(json_text(cert, "issued_at"), json_text(newest, "issued_at")) >= 0)
+			newest = cert;
+	}
 	return newest;
 }
 
@@ -196,7 +198,10 @@ static json_t *sorted_by_end(const json_t *certs)
 		json_decref(sorted);
 		return NULL;
 	}
-	json_array_foreach(certs, i, cert) order[i] = cert;
+	json_array_foreach(certs, i, cert)
+	{
+		order[i] = cert;
+	}
 	qsort(order, count, sizeof(const json_t *), by_end);
 	for (i = 0; i < count; i++)
 		json_array_append(sorted, (json_t *)(uintptr_t)order[i]);

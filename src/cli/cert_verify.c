@@ -321,7 +321,10 @@ static int print_as_text(const struct evidence *ev, bool accepted, const struct 
 	const json_t *step;
 	if (!t)
 		return err_oom(e);
-	json_array_foreach(ev->steps, i, step) add_step(t, step);
+	json_array_foreach(ev->steps, i, step)
+	{
+		add_step(t, step);
+	}
 	if (term_table_print(t, stdout, e) < 0)
 		return -1;
 	const struct identity *id = &result->identity;
