@@ -75,7 +75,8 @@ struct ca_issued {
 	struct identity identity;
 };
 
-MUST_CHECK int ca_issue(struct ca *ca, const struct ca_request *request, struct ca_issued *ret, struct err *e);
+MUST_CHECK int ca_issue(
+	struct ca *ca, const struct ca_request *request, struct ca_issued *ret, struct err *e);
 void ca_issued_clear(struct ca_issued *i);
 
 /* A CSR's public key, after checking its signature and key policy; everything else in it is ignored. PEM or DER. */

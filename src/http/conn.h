@@ -67,51 +67,51 @@ enum conn_verdict {
 struct h1 {
 	struct request *first, *last; /* in order of arrival */
 	unsigned count;
-	size_t answer_bytes;          /* bodies of those that are answered, until their turn comes */
+	size_t answer_bytes; /* bodies of those that are answered, until their turn comes */
 	struct h1_scan scan;
-	struct request *incoming;     /* = last, while its body arrives */
+	struct request *incoming; /* = last, while its body arrives */
 	bool chunked;
-	uint64_t body_left;           /* unless chunked */
+	uint64_t body_left; /* unless chunked */
 	struct h1_chunked chunks;
-	bool no_more;                 /* nothing is read after what was read */
+	bool no_more; /* nothing is read after what was read */
 };
 
 struct h2 {
 	struct nghttp2_session *session;
-	struct link requests;         /* all, also those whose stream is gone while a handler works on them */
+	struct link requests; /* all, also those whose stream is gone while a handler works on them */
 	unsigned count;
-	int32_t head_stream;          /* whose header block is arriving; 0: none */
-	bool no_more;                 /* GOAWAY was sent */
+	int32_t head_stream; /* whose header block is arriving; 0: none */
+	bool no_more;        /* GOAWAY was sent */
 };
 
 struct conn {
 	struct shard *shard;
-	struct link link;             /* in shard->conns */
-	struct link dirty;            /* in shard->dirty */
-	struct task task;             /* moves between loops, or reads on in the next turn */
+	struct link link;  /* in shard->conns */
+	struct link dirty; /* in shard->dirty */
+	struct task task;  /* moves between loops, or reads on in the next turn */
 	const struct protocol *protocol;
 	enum conn_state state;
 	unsigned refs;
 
 	int fd;
-	struct tls_server *tls;       /* NULL: plain */
+	struct tls_server *tls; /* NULL: plain */
 	SSL *ssl;
 	uv_poll_t poll;
-	int polled;                   /* events that libuv was asked for */
-	bool write_blocked;           /* TLS must write before it can go on */
-	bool input_ended;             /* the peer sent FIN or close_notify */
-	bool finishing;               /* closes once `out` is sent */
-	bool leaving;                 /* closes now, nothing is owed */
-	bool broken;                  /* to be cut as soon as nobody stands on it */
-	bool reading_on;              /* `task` is on its way */
-	struct buf in;                /* received, not yet taken by the protocol */
-	struct buf out;               /* not yet taken by the kernel */
-	size_t out_sent;              /* of `out` */
-	size_t out_mark;              /* bytes still to be sent that the write deadline is about */
+	int polled;         /* events that libuv was asked for */
+	bool write_blocked; /* TLS must write before it can go on */
+	bool input_ended;   /* the peer sent FIN or close_notify */
+	bool finishing;     /* closes once `out` is sent */
+	bool leaving;       /* closes now, nothing is owed */
+	bool broken;        /* to be cut as soon as nobody stands on it */
+	bool reading_on;    /* `task` is on its way */
+	struct buf in;      /* received, not yet taken by the protocol */
+	struct buf out;     /* not yet taken by the kernel */
+	size_t out_sent;    /* of `out` */
+	size_t out_mark;    /* bytes still to be sent that the write deadline is about */
 	struct deadline read_deadline, write_deadline;
 	size_t lingered_bytes;
 
-	size_t body_bytes;            /* request bodies in memory */
+	size_t body_bytes; /* request bodies in memory */
 
 	const struct identity *peer;
 	bool local;

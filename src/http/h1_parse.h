@@ -27,9 +27,9 @@
 #include "http/http.h"
 
 enum h1_verdict {
-	H1_MORE,      /* right so far */
+	H1_MORE, /* right so far */
 	H1_DONE,
-	H1_DATA,      /* h1_chunked only: a piece of the body */
+	H1_DATA, /* h1_chunked only: a piece of the body */
 	H1_MALFORMED,
 	H1_TOO_LARGE, /* past a limit */
 };
@@ -43,17 +43,17 @@ struct h1_limits {
 /* --- finding the end of a head --- */
 
 struct h1_scan {
-	size_t start;      /* of the request line: 0, or 2 after a skipped CRLF */
+	size_t start; /* of the request line: 0, or 2 after a skipped CRLF */
 	size_t line_start;
-	size_t scanned;    /* everything before was looked at */
+	size_t scanned; /* everything before was looked at */
 	unsigned line_count;
 };
 
 /* `window` holds everything since the end of the previous request; it may move between calls but only grow.
  * H1_DONE: *ret_head is the head without the empty line, and s->line_start bytes of the window were taken.
  * On H1_MALFORMED *ret_rule says which rule was broken, in words for the client. */
-enum h1_verdict h1_scan(
-	struct h1_scan *s, struct str window, const struct h1_limits *l, struct str *ret_head, const char **ret_rule);
+enum h1_verdict h1_scan(struct h1_scan *s, struct str window, const struct h1_limits *l, struct str *ret_head,
+	const char **ret_rule);
 
 /* Headers in a head that h1_scan found, so that the caller can make room. */
 static inline unsigned h1_scan_headers(const struct h1_scan *s)
@@ -66,7 +66,7 @@ static inline unsigned h1_scan_headers(const struct h1_scan *s)
 struct h1_head {
 	struct str method, target, path, query; /* query without the '?' */
 	bool version_1_0;
-	bool close;             /* Connection: close */
+	bool close; /* Connection: close */
 	bool expect_continue;
 	bool chunked;
 	uint64_t content_length;
@@ -98,15 +98,15 @@ struct h1_chunked {
 	} state;
 	unsigned digits;
 	bool extension_begun;
-	uint64_t left;          /* of the current chunk */
-	size_t overhead_bytes;  /* extensions and trailers so far */
+	uint64_t left;         /* of the current chunk */
+	size_t overhead_bytes; /* extensions and trailers so far */
 	unsigned trailer_count;
 };
 
 /* Takes bytes from the front of *in. H1_DATA: *ret_data is the next piece; call again. H1_MORE: all of *in was
  * taken. H1_DONE: *in is what follows the body. H1_TOO_LARGE: a chunk larger than room_bytes was announced (before
  * any of it is read), or extensions and trailers pass the limits of a head. */
-enum h1_verdict h1_chunked(struct h1_chunked *c, struct str *in, uint64_t room_bytes, const struct h1_limits *l,
-	struct str *ret_data, const char **ret_rule);
+enum h1_verdict h1_chunked(struct h1_chunked *c, struct str *in, uint64_t room_bytes,
+	const struct h1_limits *l, struct str *ret_data, const char **ret_rule);
 
 #endif

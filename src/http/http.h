@@ -29,20 +29,21 @@ struct http_header {
 enum { HTTP_PARAMS = 4 };
 
 struct http_request {
-	struct str method, target, path, query; /* path is percent-decoded only where a route has a parameter */
+	struct str method, target, path,
+		query; /* path is percent-decoded only where a route has a parameter */
 	struct str body;
 	const struct http_header *headers;
 	unsigned header_count;
 	struct str params[HTTP_PARAMS]; /* {…} of the route's pattern, in order */
 	const struct http_route *route;
-	const struct identity *peer;    /* role none: no certificate */
-	bool peer_local;                /* over the admin socket or from loopback */
+	const struct identity *peer; /* role none: no certificate */
+	bool peer_local;             /* over the admin socket or from loopback */
 	char peer_address[64];
-	char request_id[65];            /* the client's X-Request-Id if sane, else one of ours */
-	struct mono received_at;        /* head complete */
+	char request_id[65];     /* the client's X-Request-Id if sane, else one of ours */
+	struct mono received_at; /* head complete */
 	struct arena *arena;
 	struct loop *loop;
-	void *context;                  /* of the server: struct http_server_options.context */
+	void *context; /* of the server: struct http_server_options.context */
 };
 
 /* Value of the first header of that name; .p NULL when absent. */
@@ -82,14 +83,15 @@ struct http_field_problem {
 };
 
 struct http_problem_options {
-	const char *detail;                  /* may be NULL */
+	const char *detail; /* may be NULL */
 	const struct http_field_problem *fields;
 	unsigned field_count;
-	unsigned retry_after_s;              /* 0: the table's default where the code asks for one */
+	unsigned retry_after_s; /* 0: the table's default where the code asks for one */
 	bool close;
 };
 
-void http_reply_problem(struct http_request *r, enum http_problem problem, const struct http_problem_options *o);
+void http_reply_problem(
+	struct http_request *r, enum http_problem problem, const struct http_problem_options *o);
 
 /* By the one table over error kinds: RETRY 503, REJECT 400, FORBIDDEN 403, NOT_FOUND 404, CONFLICT 409, FATAL 500
  * (whose text goes to the log, not to the client). */
@@ -110,11 +112,11 @@ typedef void http_handler(struct http_request *r);
 
 struct http_route {
 	const char *method;
-	const char *pattern;    /* "/api/v1/messages/{id}" */
-	unsigned roles;         /* ROLE_BIT mask; ROLE_BIT(ROLE_NONE): anyone, also without a certificate */
-	bool local;             /* also anyone from loopback or the admin socket */
+	const char *pattern; /* "/api/v1/messages/{id}" */
+	unsigned roles;      /* ROLE_BIT mask; ROLE_BIT(ROLE_NONE): anyone, also without a certificate */
+	bool local;          /* also anyone from loopback or the admin socket */
 	http_handler *handler;
-	const char *summary;    /* for OpenAPI and --help */
+	const char *summary;       /* for OpenAPI and --help */
 	size_t body_ceiling_bytes; /* larger: 413; 0: no body allowed */
 };
 

@@ -13,8 +13,8 @@
 struct listener;
 
 /* Bound and listening; accepts once started. ERR_CONFLICT: address in use. */
-MUST_CHECK int listener_open(struct http_server *server, const struct http_listen *o, struct listener **ret,
-	struct err *e);
+MUST_CHECK int listener_open(
+	struct http_server *server, const struct http_listen *o, struct listener **ret, struct err *e);
 
 /* Polled on the loop of that shard, under its limits. */
 MUST_CHECK int listener_start(struct listener *l, struct shard *home, struct err *e);

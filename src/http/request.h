@@ -45,27 +45,27 @@ struct refusal {
 struct request {
 	struct http_request http; /* first: handlers hold this */
 	struct conn *conn;
-	struct request *next;     /* in the pool, or in an HTTP/1 connection */
+	struct request *next; /* in the pool, or in an HTTP/1 connection */
 	enum request_state state;
 	struct refusal refusal;
 	unsigned route_index;
-	bool head_only;           /* HEAD: no body in the answer */
-	bool counted;             /* in shard->in_flight */
-	bool continue_due;        /* 100 Continue is awaited */
-	bool failed;              /* out of memory while answering */
+	bool head_only;    /* HEAD: no body in the answer */
+	bool counted;      /* in shard->in_flight */
+	bool continue_due; /* 100 Continue is awaited */
+	bool failed;       /* out of memory while answering */
 	struct arena arena;
 	struct buf body;
-	size_t received_bytes;    /* of the body, kept or thrown away */
+	size_t received_bytes; /* of the body, kept or thrown away */
 	struct answer answer;
 
 	/* HTTP/2 only */
-	struct link link;         /* in the connection */
+	struct link link; /* in the connection */
 	int32_t stream_id;
-	struct deadline deadline; /* of this stream */
-	bool stream_closed;       /* while a handler works on it */
+	struct deadline deadline;       /* of this stream */
+	bool stream_closed;             /* while a handler works on it */
 	struct http_header *h2_headers; /* http.headers, being filled */
 	unsigned header_room;
-	size_t head_bytes;        /* names and values so far */
+	size_t head_bytes; /* names and values so far */
 };
 
 static inline struct request *request_of(struct http_request *r)

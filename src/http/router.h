@@ -23,7 +23,7 @@ unsigned router_route_count(const struct router *r);
 enum router_outcome {
 	ROUTER_FOUND,
 	ROUTER_NOT_FOUND,
-	ROUTER_METHOD,       /* path known, method not: 405, see router_allow */
+	ROUTER_METHOD, /* path known, method not: 405, see router_allow */
 	ROUTER_UNAUTHENTICATED,
 	ROUTER_FORBIDDEN,
 };

@@ -18,32 +18,33 @@
 
 struct http_limits {
 	unsigned connections, connections_per_address, connections_per_client;
-	size_t head_bytes;      /* request line and headers together; 431 */
+	size_t head_bytes; /* request line and headers together; 431 */
 	unsigned header_count;
 	size_t target_bytes;
 	int64_t handshake_ms, head_ms, body_ms, idle_ms, write_ms;
-	int64_t linger_ms;      /* after our last word, for the peer to hear it and to stop sending */
-	unsigned requests_in_flight;  /* over all connections of this server; past it 503 */
-	size_t body_bytes;            /* request bodies in memory, the same */
-	unsigned streams;             /* HTTP/2: concurrent streams a connection */
+	int64_t linger_ms;           /* after our last word, for the peer to hear it and to stop sending */
+	unsigned requests_in_flight; /* over all connections of this server; past it 503 */
+	size_t body_bytes;           /* request bodies in memory, the same */
+	unsigned streams;            /* HTTP/2: concurrent streams a connection */
 };
 
 void http_limits_default(struct http_limits *l);
 
 struct http_listen {
-	const char *address;   /* "ADDRESS:PORT", "unix:PATH", or NULL */
-	int fd;                /* an already listening socket (socket activation), -1: none */
+	const char *address;    /* "ADDRESS:PORT", "unix:PATH", or NULL */
+	int fd;                 /* an already listening socket (socket activation), -1: none */
 	struct tls_server *tls; /* NULL: plain; only loopback or unix unless allow_plain */
 	bool allow_plain;
 };
 
 struct http_server_options {
-	const char *name;               /* label of its metrics: "ingest", "server", "portal", "metrics", "admin" */
+	const char *name; /* label of its metrics: "ingest", "server", "portal", "metrics", "admin" */
 	const struct http_listen *listens;
 	unsigned listen_count;
-	struct loop *const *loops;      /* I/O loops, shared between servers */
+	struct loop *const *loops; /* I/O loops, shared between servers */
 	unsigned loop_count;
-	struct loop *const *handshake_loops; /* where TLS handshakes run, at lower priority; NULL: on the I/O loops */
+	struct loop *const
+		*handshake_loops; /* where TLS handshakes run, at lower priority; NULL: on the I/O loops */
 	unsigned handshake_loop_count;
 	const struct http_route *routes; /* ends with method NULL */
 	void *context;
@@ -54,7 +55,8 @@ struct http_server_options {
 	void (*answered)(const struct http_request *r, int status, size_t body_bytes, int64_t duration_ns);
 };
 
-MUST_CHECK int http_server_start(const struct http_server_options *o, struct http_server **ret, struct err *e);
+MUST_CHECK int http_server_start(
+	const struct http_server_options *o, struct http_server **ret, struct err *e);
 
 /* The address bound by listen number i, "127.0.0.1:43121". */
 const char *http_server_address(const struct http_server *s, unsigned i);

@@ -22,11 +22,11 @@ struct listener;
 struct request;
 
 enum {
-	DATE_BYTES = 29,               /* IMF-fixdate, RFC 9110 section 5.6.7 */
-	RECEIVE_BYTES = 64 * 1024,     /* taken from a peer at once */
-	REQUEST_POOL = 256,            /* unused requests kept, at most */
-	TICK_MS = 100,                 /* how late a deadline may be noticed */
-	SHARD_HANDLES = 2,             /* counted as alive by a running shard */
+	DATE_BYTES = 29,           /* IMF-fixdate, RFC 9110 section 5.6.7 */
+	RECEIVE_BYTES = 64 * 1024, /* taken from a peer at once */
+	REQUEST_POOL = 256,        /* unused requests kept, at most */
+	TICK_MS = 100,             /* how late a deadline may be noticed */
+	SHARD_HANDLES = 2,         /* counted as alive by a running shard */
 };
 
 struct shard {
@@ -34,22 +34,22 @@ struct shard {
 	struct loop *loop;
 	unsigned index;
 	struct http_limits limits;
-	struct link conns;             /* all, in no order */
-	struct link dirty;             /* those with something to send */
+	struct link conns; /* all, in no order */
+	struct link dirty; /* those with something to send */
 	struct deadlines deadlines;
 	uv_prepare_t turn_end;
 	uv_timer_t tick;
-	char *received;                /* RECEIVE_BYTES */
-	struct buf answers;            /* being put together for one connection */
+	char *received;     /* RECEIVE_BYTES */
+	struct buf answers; /* being put together for one connection */
 	struct request *pool;
 	unsigned pooled;
-	_Atomic unsigned in_flight;    /* written by the loop only */
-	size_t body_bytes;             /* request bodies in memory */
-	_Atomic unsigned conn_count;   /* those handed over and not yet closed; any thread */
-	bool draining;                 /* no new connections */
-	int64_t date_second;           /* of `date` */
+	_Atomic unsigned in_flight;  /* written by the loop only */
+	size_t body_bytes;           /* request bodies in memory */
+	_Atomic unsigned conn_count; /* those handed over and not yet closed; any thread */
+	bool draining;               /* no new connections */
+	int64_t date_second;         /* of `date` */
 	char date[DATE_BYTES];
-	char id_prefix[17];            /* of request ids that we make */
+	char id_prefix[17]; /* of request ids that we make */
 	uint64_t id_next;
 };
 
@@ -58,21 +58,21 @@ struct http_server {
 	struct router *router;
 	struct stats *stats;
 	struct tally *addresses, *clients;
-	struct shard *shards;          /* of the I/O loops, then of the handshake loops */
+	struct shard *shards; /* of the I/O loops, then of the handshake loops */
 	unsigned io_count, shard_count;
 	struct listener **listeners;
 	unsigned listener_count;
-	size_t conn_body_bytes;        /* request bodies that one connection may have in memory */
+	size_t conn_body_bytes; /* request bodies that one connection may have in memory */
 	_Atomic unsigned next_handshake;
-	_Atomic unsigned open;         /* connections */
+	_Atomic unsigned open; /* connections */
 	pthread_mutex_t lock;
-	pthread_cond_t gone;           /* `open` or `alive` fell */
-	unsigned alive;                /* under lock: structs and handles that still exist on some loop */
-	bool collecting;               /* metrics_on_collect was called */
+	pthread_cond_t gone; /* `open` or `alive` fell */
+	unsigned alive;      /* under lock: structs and handles that still exist on some loop */
+	bool collecting;     /* metrics_on_collect was called */
 };
 
-MUST_CHECK int shard_start(struct shard *s, struct http_server *server, struct loop *loop, unsigned index,
-	struct err *e);
+MUST_CHECK int shard_start(
+	struct shard *s, struct http_server *server, struct loop *loop, unsigned index, struct err *e);
 
 /* From the owner's thread. All connections are gone. server_gone is called for the handles as they close. */
 void shard_stop(struct shard *s);

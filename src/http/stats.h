@@ -16,8 +16,8 @@ enum reject {
 struct stats;
 
 /* `listener` and the routes must outlive the stats. */
-MUST_CHECK int stats_new(
-	const char *listener, const struct http_route *routes, unsigned route_count, struct stats **ret, struct err *e);
+MUST_CHECK int stats_new(const char *listener, const struct http_route *routes, unsigned route_count,
+	struct stats **ret, struct err *e);
 void stats_free(struct stats *s);
 
 void stats_reject(const struct stats *s, enum reject reason);

@@ -53,7 +53,8 @@ struct work {
 	void (*done)(struct work *w);
 };
 enum { LOOP_WORK_FULL = 1 };
-MUST_CHECK int work_pool_start(const char *name, unsigned threads, unsigned limit, struct work_pool **ret, struct err *e);
+MUST_CHECK int work_pool_start(
+	const char *name, unsigned threads, unsigned limit, struct work_pool **ret, struct err *e);
 void work_pool_stop(struct work_pool *p);
 MUST_CHECK int work_submit(struct work_pool *p, struct work *w);
 

@@ -189,7 +189,8 @@ int schedule_batch_new(
 	batch->refs = 1;
 	batch->token = token ? token : s->next_token++;
 	if (worker.n)
-		memcpy(batch->worker, worker.p, worker.n < HISTORY_WORKER_BYTES ? worker.n : HISTORY_WORKER_BYTES);
+		memcpy(batch->worker, worker.p,
+			worker.n < HISTORY_WORKER_BYTES ? worker.n : HISTORY_WORKER_BYTES);
 	*ret = batch;
 	return 0;
 }

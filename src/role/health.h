@@ -43,7 +43,7 @@ bool health_ready(struct health *h, struct health_report *ret_why);
 struct role_context {
 	struct health *health;
 	atomic_bool metrics_public; /* may change while handlers run */
-	const char *openapi; /* text served at /openapi.yaml, NULL: none */
+	const char *openapi;        /* text served at /openapi.yaml, NULL: none */
 };
 
 /* Rows for a listener's route table: livez, readyz, health, metrics, openapi. Ends with method NULL. */

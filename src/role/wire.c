@@ -93,7 +93,7 @@ int wire_take_sealed(
 	const json_t *in, struct arena *arena, struct sealed *ret, unsigned *ret_attempt_count, struct err *e)
 {
 	struct sealed s = {.traceparent = {"", 0}};
-	int64_t attempts;
+	int64_t attempts = 0;
 	struct str id = text_of(in, "message_id"), trace = text_of(in, "traceparent");
 	if (!id.p || !uuid_parse(id, &s.id))
 		return wrong(e, "message_id");

@@ -40,10 +40,8 @@ static int setup(void **state)
 		.clock = &fake_clock.clock,
 		.max_days = LIFETIME_DAYS,
 		.root_key_type = "ec:P-256"};
-	const struct store_options store_options = {.driver = &store_driver_memory,
-		.clock = &clock_system,
-		.write_limit = 16,
-		.group_max = 4};
+	const struct store_options store_options = {
+		.driver = &store_driver_memory, .clock = &clock_system, .write_limit = 16, .group_max = 4};
 	must(ca_init(&options, &e), &e);
 	must(ca_open(&options, &ca, &e), &e);
 	must(store_open(&store_options, &store, &e), &e);

@@ -27,7 +27,7 @@ struct server {
 	struct destination destination;
 	struct work_pool *pool;
 	_Atomic int64_t cert_days, cert_days_max; /* may change while handlers run */
-	pthread_mutex_t sync_lock; /* one registry synchronisation at a time */
+	pthread_mutex_t sync_lock;                /* one registry synchronisation at a time */
 
 	pthread_mutex_t feed_lock; /* guards the next two */
 	struct feed_waiter *feed_waiters;

@@ -19,13 +19,14 @@ struct tls_server;
 struct tls_server_options {
 	const char *cert_file; /* PEM: leaf, then intermediates */
 	const char *key_file;
-	const char *ca_file;   /* PEM: trust anchors (and issuing CAs) for client certificates */
+	const char *ca_file; /* PEM: trust anchors (and issuing CAs) for client certificates */
 	const char *trust_domain;
-	bool client_cert;      /* request one; a peer without is let through with role none */
-	bool http2;            /* offer h2 before http/1.1 */
-	unsigned roles;        /* ROLE_BIT mask of roles let in at all; others: handshake alert */
-	const struct registry *registry; /* checked in the handshake too; NULL: not; outlives every connection */
-	const struct clock *clock;       /* outlives every connection */
+	bool client_cert; /* request one; a peer without is let through with role none */
+	bool http2;       /* offer h2 before http/1.1 */
+	unsigned roles;   /* ROLE_BIT mask of roles let in at all; others: handshake alert */
+	const struct registry
+		*registry;         /* checked in the handshake too; NULL: not; outlives every connection */
+	const struct clock *clock; /* outlives every connection */
 };
 
 MUST_CHECK int tls_server_new(const struct tls_server_options *o, struct tls_server **ret, struct err *e);
@@ -53,7 +54,7 @@ struct wall tls_server_not_after(const struct tls_server *s);
 
 /* Client side: an SSL_CTX that trusts ca_file only, sends cert_file, TLS 1.3. cert_file may be NULL. Checking the
  * server's name is left to the caller (SSL_set1_host, libcurl). */
-MUST_CHECK int tls_client_context(const char *cert_file, const char *key_file, const char *ca_file, SSL_CTX **ret,
-	struct err *e);
+MUST_CHECK int tls_client_context(
+	const char *cert_file, const char *key_file, const char *ca_file, SSL_CTX **ret, struct err *e);
 
 #endif

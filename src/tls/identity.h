@@ -30,10 +30,10 @@ enum { IDENTITY_NAME_BYTES = 65, IDENTITY_SERIAL_BYTES = 20, IDENTITY_KEY_ID_BYT
 
 struct identity {
 	enum role role;
-	char name[IDENTITY_NAME_BYTES];         /* = CN; for clients the client id */
+	char name[IDENTITY_NAME_BYTES]; /* = CN; for clients the client id */
 	char domain[IDENTITY_NAME_BYTES];
 	char trust_domain[IDENTITY_NAME_BYTES];
-	uint8_t serial[IDENTITY_SERIAL_BYTES];  /* big-endian, no leading zero */
+	uint8_t serial[IDENTITY_SERIAL_BYTES]; /* big-endian, no leading zero */
 	unsigned serial_bytes;
 	uint8_t issuer_key_id[IDENTITY_KEY_ID_BYTES]; /* authority key identifier */
 	struct wall not_before, not_after;
@@ -44,7 +44,7 @@ enum { ROLE_USAGES = 2 };
 struct role_profile {
 	const char *name;
 	int extended_key_usage[ROLE_USAGES]; /* NIDs, exactly these; the rest is NID_undef */
-	bool serves;                         /* accepts TLS connections: may carry DNS names and IP addresses */
+	bool serves; /* accepts TLS connections: may carry DNS names and IP addresses */
 };
 
 /* NULL for ROLE_NONE. */
@@ -73,17 +73,17 @@ typedef void profile_verdict(void *arg, const struct profile_rule *rule, const c
 
 /* Holds every rule against the chain (leaf first), in the order of the table; `each` hears every verdict and may
  * be NULL. True when all hold; else *ret_broken is the first broken rule and *e says what is wrong. */
-MUST_CHECK bool profile_check(STACK_OF(X509) *chain, const char *trust_domain, profile_verdict *each, void *arg,
-	struct identity *ret, const struct profile_rule **ret_broken, struct err *e);
+MUST_CHECK bool profile_check(STACK_OF(X509) * chain, const char *trust_domain, profile_verdict *each,
+	void *arg, struct identity *ret, const struct profile_rule **ret_broken, struct err *e);
 
 /* Checks the leaf and every certificate of its verified chain (leaf first) and reads the identity.
  * `trust_domain` must match unless NULL. On ERR_REJECT *ret_reason is the name of the broken rule. */
-MUST_CHECK int identity_check(STACK_OF(X509) *chain, const char *trust_domain, struct identity *ret,
+MUST_CHECK int identity_check(STACK_OF(X509) * chain, const char *trust_domain, struct identity *ret,
 	const char **ret_reason, struct err *e);
 
 /* The same for a leaf alone (no chain rules), for tools and tests. */
-MUST_CHECK int identity_of(X509 *leaf, const char *trust_domain, struct identity *ret, const char **ret_reason,
-	struct err *e);
+MUST_CHECK int identity_of(
+	X509 *leaf, const char *trust_domain, struct identity *ret, const char **ret_reason, struct err *e);
 
 /* "spiffe://td/client/example.com/client_001" */
 void identity_uri(const struct identity *id, char *out, size_t room);

@@ -31,7 +31,8 @@ MUST_CHECK int registry_new(struct registry **ret, struct err *e);
 void registry_free(struct registry *r);
 
 /* Adds or replaces rows; all become visible at once. */
-MUST_CHECK int registry_apply(struct registry *r, const struct registry_row *rows, size_t count, struct err *e);
+MUST_CHECK int registry_apply(
+	struct registry *r, const struct registry_row *rows, size_t count, struct err *e);
 
 /* Drops the rows of certificates that ended before `now`: the handshake refuses those by date. */
 MUST_CHECK int registry_prune(struct registry *r, struct wall now, struct err *e);
