@@ -21,6 +21,7 @@ enum {
 	ACCEPTS_PER_TURN = 64,
 	PAUSE_MS = 100, /* after an error of accept that would only repeat itself */
 	ADDRESS_BYTES = 128,
+	SEND_BUFFER_BYTES = 64 * 1024, /* an answer of ours is far smaller; the kernel doubles it */
 };
 
 struct listener {
@@ -277,6 +278,9 @@ static void take_socket(struct listener *l, int fd, const union address *peer)
 	}
 	int on = 1;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	/* The kernel would take megabytes of answers for a peer that reads none, and we would encrypt them all. */
+	int send_bytes = SEND_BUFFER_BYTES;
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof(send_bytes));
 	struct conn *c = conn_new(s, fd, &origin);
 	if (!c) {
 		tally_remove(s->addresses, origin.address_entry);
