@@ -7,7 +7,7 @@
 #include "role/wire.h"
 #include "server/internal.h"
 
-enum { WAIT_MS = 30000, PAGE = 500, KEYS_MAX = 64 };
+enum { WAIT_MS = 30000, PAGE = 500, KEYS_MAX = 64, KEYS_BYTES = 64 * 1024 };
 
 /* A request that waits; lives in its request's arena. */
 struct feed_waiter {
@@ -129,7 +129,7 @@ void server_get_sealing_keys(struct http_request *r)
 	const struct server *s = server_of(r);
 	struct sealing_public keys[KEYS_MAX], active;
 	AUTO(buf_auto) struct buf body;
-	buf_init(&body, 64 * 1024);
+	buf_init(&body, KEYS_BYTES);
 	size_t count = keyring_list(s->keyring, keys, KEYS_MAX);
 	keyring_active(s->keyring, &active);
 	struct json_out w = json_out_to(&body);

@@ -13,7 +13,7 @@ static void fixed_waits_the_same_every_time(void **state)
 	(void)state;
 	struct policy p = {.interval_ms = 30000, .interval_max_ms = 3600000};
 	for (unsigned attempt = 1; attempt < 100; attempt++)
-		assert_int_equal(policy_wait_ms(&p, attempt, attempt * 7919u), 30000);
+		assert_int_equal(policy_wait_ms(&p, attempt, attempt * UINT64_C(7919)), 30000);
 }
 
 static void exponential_stays_below_its_doubling_ceiling(void **state)
