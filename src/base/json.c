@@ -148,7 +148,8 @@ static void add_valid(struct buf *out, struct str s)
 			buf_add(out, (char[]){'\\', escape}, 2);
 		start = i + 1;
 	}
-	buf_add(out, s.p + start, s.n - start);
+	if (start < s.n) /* an empty view may have no bytes to point at */
+		buf_add(out, s.p + start, s.n - start);
 }
 
 /* Length of the UTF-8 sequence that s starts with, 0 when it is none. */
