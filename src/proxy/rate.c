@@ -2,9 +2,8 @@
 #include "proxy/rate.h"
 
 #include <pthread.h>
+#include <search.h>
 #include <stdlib.h>
-#define HASH_FUNCTION HASH_FNV /* the default one falls through in a switch, which we build without */
-#include <uthash.h>
 
 #include "base/auto.h"
 
@@ -18,13 +17,13 @@ struct bucket {
 	int64_t ceiling; /* when last used */
 	int64_t per_second;
 	struct mono at;
-	UT_hash_handle hh;
 };
 
 struct rate {
 	const struct clock *clock;
 	pthread_mutex_t lock;
-	struct bucket *by_name;
+	void *by_name; /* a tree of the C library's (tsearch(3)) */
+	size_t count;
 	struct bucket shared; /* for names past the bound */
 };
 
@@ -42,13 +41,9 @@ int rate_new(const struct clock *clock, struct rate **ret, struct err *e)
 
 void rate_free(struct rate *r)
 {
-	struct bucket *b, *next;
 	if (!r)
 		return;
-	HASH_ITER (hh, r->by_name, b, next) {
-		HASH_DEL(r->by_name, b);
-		free(b);
-	}
+	tdestroy(r->by_name, free);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
 }
@@ -72,38 +67,67 @@ static void refill(struct bucket *b, const struct rate_limit *limit, struct mono
 	b->per_second = limit->per_second;
 }
 
-/* Forgets every bucket that has filled up by now. */
+static int compare(const void *a, const void *b)
+{
+	return strcmp(((const struct bucket *)a)->name, ((const struct bucket *)b)->name);
+}
+
+/* All buckets, gathered before any is taken out of the tree. */
+struct gathering {
+	struct bucket **all;
+	size_t count;
+};
+
+static void gather(const void *node, VISIT when, void *arg)
+{
+	struct gathering *g = arg;
+	if (when == postorder || when == leaf)
+		g->all[g->count++] = *(struct bucket *const *)node;
+}
+
+/* Forgets every bucket that has filled up by now; none when there is no memory to look at them. */
 static void forget_full(struct rate *r, struct mono now)
 {
-	struct bucket *b, *next;
-	HASH_ITER (hh, r->by_name, b, next) {
+	struct gathering g = {.all = calloc(r->count, sizeof(struct bucket *))};
+	if (!g.all)
+		return;
+	twalk_r(r->by_name, gather, &g);
+	for (size_t i = 0; i < g.count; i++) {
+		struct bucket *b = g.all[i];
 		refill(b, &(struct rate_limit){b->per_second, b->ceiling / TOKEN}, now);
 		if (b->tokens < b->ceiling)
 			continue;
-		HASH_DEL(r->by_name, b);
+		tdelete(b, &r->by_name, compare);
+		r->count--;
 		free(b);
 	}
+	free(g.all);
 }
 
 static struct bucket *find_or_add(
 	struct rate *r, struct str name, const struct rate_limit *limit, struct mono now)
 {
-	struct bucket *b;
-	HASH_FIND(hh, r->by_name, name.p, name.n, b);
-	if (b)
-		return b;
-	if (HASH_COUNT(r->by_name) >= RATE_NAMES)
+	struct bucket key = {.tokens = 0};
+	if (name.n >= sizeof(key.name))
+		return &r->shared;
+	memcpy(key.name, name.p, name.n);
+	struct bucket *const *found = tfind(&key, &r->by_name, compare);
+	if (found)
+		return *found;
+	if (r->count >= RATE_NAMES)
 		forget_full(r, now);
-	if (HASH_COUNT(r->by_name) >= RATE_NAMES || name.n >= NAME_BYTES)
+	struct bucket *fresh = r->count < RATE_NAMES ? malloc(sizeof(*fresh)) : NULL;
+	if (!fresh)
 		return &r->shared;
-	b = calloc(1, sizeof(*b));
-	if (!b)
+	*fresh = key;
+	fresh->tokens = burst_of(limit) * TOKEN;
+	fresh->at = now;
+	if (!tsearch(fresh, &r->by_name, compare)) {
+		free(fresh);
 		return &r->shared;
-	memcpy(b->name, name.p, name.n);
-	b->tokens = burst_of(limit) * TOKEN;
-	b->at = now;
-	HASH_ADD_KEYPTR(hh, r->by_name, b->name, name.n, b);
-	return b;
+	}
+	r->count++;
+	return fresh;
 }
 
 static int64_t seconds_until(int64_t missing_tokens, int64_t per_second)

@@ -1,9 +1,8 @@
-/* clients.c - see clients.h. */
+/* clients.c - see clients.h. A tree by name, of the C library's (tsearch(3)); readers share the lock. */
 #include "server/clients.h"
 
+#include <search.h>
 #include <stdlib.h>
-#define HASH_FUNCTION HASH_FNV /* the default one falls through in a switch, which we build without */
-#include <uthash.h>
 
 #include "base/auto.h"
 #include "message/message.h"
@@ -12,12 +11,11 @@ enum { PAGE = 500, PAGE_ARENA_BYTES = 1024 * 1024 };
 
 struct client {
 	char name[CLIENT_NAME_BYTES + 1], domain[DOMAIN_NAME_BYTES + 1];
-	UT_hash_handle hh;
 };
 
 struct clients {
 	pthread_rwlock_t lock;
-	struct client *by_name;
+	void *by_name;
 };
 
 static void copy_name(char *out, size_t room, struct str s)
@@ -27,11 +25,9 @@ static void copy_name(char *out, size_t room, struct str s)
 	out[n] = 0;
 }
 
-static struct client *find(struct clients *c, struct str name)
+static int compare(const void *a, const void *b)
 {
-	struct client *found;
-	HASH_FIND(hh, c->by_name, name.p, name.n, found);
-	return found;
+	return strcmp(((const struct client *)a)->name, ((const struct client *)b)->name);
 }
 
 int clients_set(struct clients *c, struct str name, struct str domain, struct err *e)
@@ -43,22 +39,25 @@ int clients_set(struct clients *c, struct str name, struct str domain, struct er
 		return err_oom(e);
 	copy_name(fresh->name, sizeof(fresh->name), name);
 	pthread_rwlock_wrlock(&c->lock);
-	struct client *client = find(c, name);
-	if (!client) {
-		client = TAKE(fresh);
-		HASH_ADD_KEYPTR(hh, c->by_name, client->name, name.n, client);
-	}
-	copy_name(client->domain, sizeof(client->domain), domain);
+	struct client **at = tsearch(fresh, &c->by_name, compare);
+	if (at)
+		copy_name((*at)->domain, sizeof((*at)->domain), domain);
+	bool added = at && *at == fresh;
 	pthread_rwlock_unlock(&c->lock);
-	free(fresh);
-	return 0;
+	if (!added)
+		free(fresh);
+	return at ? 0 : err_oom(e);
 }
 
 bool clients_known(struct clients *c, struct str name, struct str domain)
 {
+	struct client key;
+	if (name.n >= sizeof(key.name))
+		return false;
+	copy_name(key.name, sizeof(key.name), name);
 	pthread_rwlock_rdlock(&c->lock);
-	const struct client *client = find(c, name);
-	bool known = client && str_eq(str_of(client->domain), domain);
+	struct client *const *at = tfind(&key, &c->by_name, compare);
+	bool known = at && str_eq(str_of((*at)->domain), domain);
 	pthread_rwlock_unlock(&c->lock);
 	return known;
 }
@@ -95,11 +94,7 @@ void clients_free(struct clients *c)
 {
 	if (!c)
 		return;
-	struct client *client, *next;
-	HASH_ITER (hh, c->by_name, client, next) {
-		HASH_DEL(c->by_name, client);
-		free(client);
-	}
+	tdestroy(c->by_name, free);
 	pthread_rwlock_destroy(&c->lock);
 	free(c);
 }
