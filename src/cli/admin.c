@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "cli/app.h"
 
-enum { ANSWER_BYTES = 64 * 1024 * 1024, TIMEOUT_S = 60 };
+enum { PATH_BYTES = 16 * 1024, ANSWER_BYTES = 64 * 1024 * 1024, TIMEOUT_S = 60 };
 
 struct admin {
 	CURL *curl;
@@ -164,7 +164,7 @@ static void add_encoded(struct buf *out, const char *value)
 char *admin_path(const char *base, ...)
 {
 	struct buf out;
-	buf_init(&out, 16 * 1024);
+	buf_init(&out, PATH_BYTES);
 	buf_add_str(&out, str_of(base));
 	va_list ap;
 	va_start(ap, base);

@@ -169,7 +169,7 @@ static bool parse_span(struct str text, int64_t *ret_ms)
 	static const struct {
 		char unit;
 		int64_t seconds;
-	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 7 * 86400}};
+	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 604800}};
 	uint64_t number;
 	if (text.n < 2 || !str_to_u64(str_mem(text.p, text.n - 1), &number))
 		return false;

@@ -12,7 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 
-enum { NAMES_MAX = 16 };
+enum { NAMES_MAX = 16, KEY_BYTES = 16 * 1024, CHAIN_BYTES = 64 * 1024 };
 
 /* What this machine itself needs: file name, which is also the common name, and role. */
 static const struct own_cert {
@@ -126,9 +126,9 @@ static int renew_if_due(struct server *server, const struct ca *ca, const struct
 		return 0;
 	AUTO(buf_wipe_auto) struct buf key, chain;
 	AUTO(buf_auto) struct buf spki;
-	buf_init(&key, 16 * 1024);
-	buf_init(&chain, 64 * 1024);
-	buf_init(&spki, 8 * 1024);
+	buf_init(&key, KEY_BYTES);
+	buf_init(&chain, CHAIN_BYTES);
+	buf_init(&spki, KEY_BYTES);
 	if (ca_generate_key(STR("ec:P-256"), &key, &spki, e) < 0)
 		return -1;
 	struct server_order order = {

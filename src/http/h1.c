@@ -67,13 +67,12 @@ static struct h1_limits limits_of(const struct conn *c)
 /* What the peer owes us next, and until when: nothing while we do not read. */
 static void watch(struct conn *c)
 {
-	if (!h1_wants_input(c))
-		conn_expect_nothing(c);
-	else if (c->h1.incoming)
+	bool reading = h1_wants_input(c);
+	if (reading && c->h1.incoming)
 		conn_expect(c, DEADLINE_BODY);
-	else if (c->h1.scan.scanned)
+	else if (reading && c->h1.scan.scanned)
 		conn_expect(c, DEADLINE_HEAD);
-	else if (!c->h1.count)
+	else if (reading && !c->h1.count)
 		conn_expect(c, DEADLINE_IDLE);
 	else
 		conn_expect_nothing(c);

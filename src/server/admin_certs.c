@@ -10,6 +10,7 @@
 #include "tls/openssl.h"
 
 enum {
+	KEY_BYTES = 16 * 1024,
 	NAMES_MAX = 16,
 	PAGE = 500,
 };
@@ -203,8 +204,8 @@ static void run_order(struct job *j, bool (*take)(struct job *j, const json_t *i
 	if (!in)
 		return;
 	struct order o = {.order = {.days = 0}};
-	buf_init(&o.spki, 8 * 1024);
-	buf_init(&o.key_pem, 16 * 1024);
+	buf_init(&o.spki, KEY_BYTES);
+	buf_init(&o.key_pem, KEY_BYTES);
 	if (take(j, in, &o))
 		issue(j, server_of(j->request), &o);
 	buf_clear(&o.spki);
@@ -426,7 +427,7 @@ static void run_show(struct job *j)
 	uint8_t serial[SERIAL_MAX_BYTES];
 	struct store_cert cert;
 	struct err e = ERR_INIT;
-	if (hex.n > 2 * SERIAL_MAX_BYTES || !hex_decode(hex, serial, hex.n / 2)) {
+	if (hex.n / 2 > SERIAL_MAX_BYTES || !hex_decode(hex, serial, hex.n / 2)) {
 		err_set(&e, ERR_NOT_FOUND, "no certificate has this serial");
 		job_fail(j, &e);
 		return;

@@ -77,8 +77,8 @@ void server_put_session(struct server *s, void *session);
 
 /* The destination's functions (deliver.c). */
 MUST_CHECK int deliver_open(void *arg, void **ret_session, struct err *e);
-void deliver_close(void *session);
-MUST_CHECK int deliver_batch(void *session, struct delivery_item *items, unsigned count, struct err *e);
+void deliver_close(void *arg);
+MUST_CHECK int deliver_batch(void *arg, struct delivery_item *items, unsigned count, struct err *e);
 
 /* Route tables; each ends with method NULL. */
 extern const struct http_route admin_cert_routes[];
