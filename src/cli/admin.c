@@ -149,6 +149,18 @@ int admin_call(struct admin *a, const char *method, const char *path, const json
 	return 0;
 }
 
+int admin_once(struct settings *settings, const char *method, const char *path, const json_t *body,
+	json_t **ret, struct err *e)
+{
+	struct admin *admin = NULL;
+	int rc = admin_open(settings, &admin, e);
+	if (rc >= 0)
+		rc = admin_call(admin, method, path, body, ret, e);
+	admin_close(admin);
+	settings_clear(settings);
+	return rc;
+}
+
 static void add_encoded(struct buf *out, const char *value)
 {
 	for (const char *p = value; *p; p++) {

@@ -24,6 +24,10 @@ void admin_close(struct admin *a);
 MUST_CHECK int admin_call(struct admin *a, const char *method, const char *path, const json_t *body,
 	json_t **ret, struct err *e);
 
+/* One request of a command that makes no other: opens, calls, closes, clears the settings. */
+MUST_CHECK int admin_once(struct settings *settings, const char *method, const char *path, const json_t *body,
+	json_t **ret, struct err *e);
+
 /* Path with query: "base?key=value&…", values percent-encoded; a NULL or empty value is left out. Ends with
  * NULL. Fresh memory; NULL when out of memory. */
 char *admin_path(const char *base, ...) __attribute__((sentinel));

@@ -8,18 +8,6 @@
 #include "cli/admin.h"
 #include "tls/openssl.h"
 
-/* One answer from the main server. */
-static int ask(struct settings *settings, const char *path, json_t **ret, struct err *e)
-{
-	struct admin *admin = NULL;
-	int rc = admin_open(settings, &admin, e);
-	if (rc >= 0)
-		rc = admin_call(admin, "GET", path, NULL, ret, e);
-	admin_close(admin);
-	settings_clear(settings);
-	return rc;
-}
-
 /* --- ca show --- */
 
 static int cmd_show(int argc, char **argv)
@@ -38,7 +26,7 @@ static int cmd_show(int argc, char **argv)
 		return code;
 	struct err e = ERR_INIT;
 	AUTO(json_auto) json_t *answer = NULL;
-	int rc = ask(&settings, "/admin/ca", &answer, &e);
+	int rc = admin_once(&settings, "GET", "/admin/ca", NULL, &answer, &e);
 	if (rc < 0)
 		return cli_fail("ca show", &e);
 	if (json) {
@@ -72,7 +60,7 @@ static int cmd_crl(int argc, char **argv)
 		return code;
 	struct err e = ERR_INIT;
 	AUTO(json_auto) json_t *answer = NULL;
-	int rc = ask(&settings, "/admin/ca/crl", &answer, &e);
+	int rc = admin_once(&settings, "GET", "/admin/ca/crl", NULL, &answer, &e);
 	if (rc >= 0 && out)
 		rc = file_replace(out, 0644, str_of(json_text(answer, "crl_pem")), &e);
 	if (rc < 0)
@@ -116,7 +104,7 @@ static int cmd_export_root(int argc, char **argv)
 		return code;
 	struct err e = ERR_INIT;
 	AUTO(json_auto) json_t *answer = NULL;
-	int rc = ask(&settings, "/admin/ca", &answer, &e);
+	int rc = admin_once(&settings, "GET", "/admin/ca", NULL, &answer, &e);
 	if (rc >= 0)
 		rc = print_root(str_of(json_text(answer, "ca_pem")), &e);
 	return rc < 0 ? cli_fail("ca export-root", &e) : EXIT_DONE;

@@ -154,14 +154,8 @@ static int cmd_show(int argc, char **argv)
 	uuid_format(&id, text);
 	snprintf(path, sizeof(path), "/admin/messages/%s", text);
 	struct err e = ERR_INIT;
-	struct admin *admin = NULL;
 	AUTO(json_auto) json_t *answer = NULL;
-	int rc = admin_open(&settings, &admin, &e);
-	if (rc >= 0)
-		rc = admin_call(admin, "GET", path, NULL, &answer, &e);
-	admin_close(admin);
-	settings_clear(&settings);
-	if (rc < 0)
+	if (admin_once(&settings, "GET", path, NULL, &answer, &e) < 0)
 		return cli_fail("messages show", &e);
 	if (json)
 		print_json(answer);

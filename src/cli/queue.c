@@ -10,19 +10,6 @@
 
 enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 500 };
 
-/* One request on the queue, opened and closed around it. */
-static int call(struct settings *settings, const char *method, const char *path, const json_t *body,
-	json_t **ret, struct err *e)
-{
-	struct admin *admin = NULL;
-	int rc = admin_open(settings, &admin, e);
-	if (rc >= 0)
-		rc = admin_call(admin, method, path, body, ret, e);
-	admin_close(admin);
-	settings_clear(settings);
-	return rc;
-}
-
 /* --- queue stats --- */
 
 static void print_paused(const char *what, const json_t *stats, const char *flag, const char *reason)
@@ -60,7 +47,7 @@ static int cmd_stats(int argc, char **argv)
 		return code;
 	struct err e = ERR_INIT;
 	AUTO(json_auto) json_t *answer = NULL;
-	if (call(&settings, "GET", "/admin/queue/stats", NULL, &answer, &e) < 0)
+	if (admin_once(&settings, "GET", "/admin/queue/stats", NULL, &answer, &e) < 0)
 		return cli_fail("queue stats", &e);
 	if (json)
 		print_json(answer);
@@ -104,7 +91,7 @@ static int list(const char *command, struct settings *settings, const char *stat
 	char *path = admin_path("/admin/queue/messages", "limit", text, "status", status, (char *)NULL);
 	if (!path)
 		err_oom(&e);
-	if (!path || call(settings, "GET", path, NULL, &answer, &e) < 0)
+	if (!path || admin_once(settings, "GET", path, NULL, &answer, &e) < 0)
 		return cli_fail(command, &e);
 	if (json)
 		print_json(json_object_get(answer, "messages"));
@@ -305,7 +292,7 @@ static int cmd_switch(int argc, char **argv, const char *command, const char *pa
 	AUTO(json_auto) json_t *body = json_pack("{s:s, s:s}", "what", a.rest[0], "reason", reason);
 	if (!body)
 		err_set(&e, ERR_REJECT, "the reason must be valid UTF-8");
-	if (!body || call(&settings, "POST", path, body, &answer, &e) < 0)
+	if (!body || admin_once(&settings, "POST", path, body, &answer, &e) < 0)
 		return cli_fail(command, &e);
 	print_stats(answer);
 	return EXIT_DONE;
