@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from daemon import Sealpost, Site, make_template
+from redis import Redis
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +32,23 @@ def make_daemon(tmp_path, request):
     yield make
     for d in daemons:
         d.close()
+
+
+@pytest.fixture
+def make_redis(tmp_path):
+    """make_redis(password=…, tls=…, replica_of=…, settings=…): a running Redis server; all end with the test.
+
+    make_redis(kind=Sentinel, master=…): a running Sentinel.
+    """
+    servers = []
+
+    def make(kind=Redis, **kw):
+        servers.append(kind(tmp_path / f"redis{len(servers)}", **kw))
+        return servers[-1].start()
+
+    yield make
+    for s in servers:
+        s.close()
 
 
 @pytest.fixture
