@@ -70,6 +70,10 @@ const struct config_domain *config_domain(const struct config *c, struct str nam
 /* Appends the names of the options that differ and need a restart, separated by ", "; returns how many. */
 size_t config_changed_restart(const struct config *before, const struct config *now, struct buf *ret_names);
 
+/* A number as the options of these types are written; false for anything else. */
+MUST_CHECK bool config_parse_bytes(struct str text, int64_t *ret);
+MUST_CHECK bool config_parse_duration(struct str text, int64_t *ret_ms);
+
 /* Effective values as YAML, each with where it came from as a comment; secrets as [secret]. */
 MUST_CHECK int config_show(const struct config *c, struct buf *out, struct err *e);
 

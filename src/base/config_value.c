@@ -151,6 +151,16 @@ static bool parse_number(const struct unit *units, struct str text, int64_t *ret
 	return false;
 }
 
+bool config_parse_bytes(struct str text, int64_t *ret)
+{
+	return parse_number(byte_units, text, ret);
+}
+
+bool config_parse_duration(struct str text, int64_t *ret_ms)
+{
+	return parse_number(duration_units, text, ret_ms);
+}
+
 static int set_number(const struct config_option *o, struct str text, int64_t *field, struct err *e)
 {
 	const struct unit *units = type_of(o)->units;

@@ -21,6 +21,7 @@ struct admin {
 	CURL *curl;
 	struct app *app; /* when there is no daemon */
 	char *socket_path;
+	long timeout_s;
 };
 
 /* Whether somebody answers on the socket. */
@@ -52,6 +53,7 @@ int admin_open(struct settings *settings, struct admin **ret, struct err *e)
 	struct admin *a = calloc(1, sizeof(*a));
 	int rc = a ? 0 : err_oom(e);
 	if (rc >= 0) {
+		a->timeout_s = TIMEOUT_S;
 		a->socket_path = strdup(settings->paths.admin_socket);
 		rc = a->socket_path ? 0 : err_oom(e);
 	}
@@ -82,6 +84,11 @@ void admin_close(struct admin *a)
 	app_close(a->app, 1000);
 	free(a->socket_path);
 	free(a);
+}
+
+void admin_set_timeout(struct admin *a, long seconds)
+{
+	a->timeout_s = seconds;
 }
 
 static size_t take_bytes(char *bytes, size_t size, size_t n, void *arg)
@@ -125,7 +132,7 @@ int admin_call(struct admin *a, const char *method, const char *path, const json
 	curl_easy_setopt(a->curl, CURLOPT_UNIX_SOCKET_PATH, a->socket_path);
 	curl_easy_setopt(a->curl, CURLOPT_URL, url);
 	curl_easy_setopt(a->curl, CURLOPT_CUSTOMREQUEST, method);
-	curl_easy_setopt(a->curl, CURLOPT_TIMEOUT, (long)TIMEOUT_S);
+	curl_easy_setopt(a->curl, CURLOPT_TIMEOUT, a->timeout_s);
 	curl_easy_setopt(a->curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(a->curl, CURLOPT_PROXY, "");
 	curl_easy_setopt(a->curl, CURLOPT_WRITEFUNCTION, take_bytes);

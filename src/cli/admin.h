@@ -24,6 +24,9 @@ void admin_close(struct admin *a);
 MUST_CHECK int admin_call(struct admin *a, const char *method, const char *path, const json_t *body,
 	json_t **ret, struct err *e);
 
+/* How long a request may take from now on; without it a minute. */
+void admin_set_timeout(struct admin *a, long seconds);
+
 /* One request of a command that makes no other: opens, calls, closes, clears the settings. */
 MUST_CHECK int admin_once(struct settings *settings, const char *method, const char *path, const json_t *body,
 	json_t **ret, struct err *e);

@@ -52,7 +52,7 @@ static int load_and_print(
 	return rc < 0 ? cli_fail(command, &e) : EXIT_DONE;
 }
 
-static int cmd_check(int argc, char **argv)
+static int cmd_config_check(int argc, char **argv)
 {
 	return load_and_print(argc, argv, "config check",
 		"Reads the configuration as a daemon would and says what is wrong with it.",
@@ -91,7 +91,7 @@ static int cmd_reference(int argc, char **argv)
 int cmd_config(int argc, char **argv)
 {
 	static const struct command table[] = {
-		{"check", NULL, "say what is wrong with the configuration", cmd_check},
+		{"check", NULL, "say what is wrong with the configuration", cmd_config_check},
 		{"show", NULL, "print what is in force and where it comes from", cmd_show},
 		{"reference", NULL, "explain every option", cmd_reference},
 		{0},

@@ -17,6 +17,8 @@ const struct command commands[] = {
 	{"client", "operate", "list clients; suspend and resume them", cmd_client},
 	{"messages", "operate", "list and read stored messages (audited)", cmd_messages},
 	{"queue", "operate", "what waits and what failed; redrive, purge, pause, resume", cmd_queue},
+	{"check", "operate", "one question to an installation, answered as a monitoring plugin does",
+		cmd_check},
 	{"config", "operate", "check, show and explain the configuration", cmd_config},
 	{"send", "use", "send a message, or a file of messages, with a client certificate", cmd_send},
 	{"bench", "use", "load over real mutual TLS, with percentiles", cmd_bench},

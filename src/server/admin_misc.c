@@ -9,6 +9,7 @@ static void run_stats(struct job *j)
 {
 	struct server *s = server_of(j->request);
 	struct store_counts counts;
+	struct store_glance glance;
 	struct err e = ERR_INIT;
 	if (store_read_counts(s->store, &counts, &e) < 0) {
 		job_fail(j, &e);
@@ -25,6 +26,8 @@ static void run_stats(struct job *j)
 	json_put_int(&w, "certificates", (int64_t)counts.certificates);
 	json_put_int(&w, "audit_rows", (int64_t)counts.audit_rows);
 	json_put_str(&w, "store", str_of(store_description(s->store)));
+	store_glance(s->store, &glance);
+	json_put_str(&w, "store_trouble", str_of(glance.trouble));
 	json_close_object(&w);
 }
 
