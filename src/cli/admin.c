@@ -86,6 +86,11 @@ void admin_close(struct admin *a)
 	free(a);
 }
 
+bool admin_has_daemon(const struct admin *a)
+{
+	return !a->app;
+}
+
 void admin_set_timeout(struct admin *a, long seconds)
 {
 	a->timeout_s = seconds;

@@ -20,6 +20,9 @@ struct admin;
 MUST_CHECK int admin_open(struct settings *settings, struct admin **ret, struct err *e);
 void admin_close(struct admin *a);
 
+/* Whether a running daemon answers, not this process itself. */
+bool admin_has_daemon(const struct admin *a);
+
 /* One request. `body` NULL: none (it is not taken over). *ret is the answer's JSON; free with json_decref. */
 MUST_CHECK int admin_call(struct admin *a, const char *method, const char *path, const json_t *body,
 	json_t **ret, struct err *e);

@@ -5,6 +5,7 @@
 #include "base/auto.h"
 #include "base/json.h"
 #include "cli/admin.h"
+#include "cli/messages.h"
 #include "cli/term.h"
 #include "message/state.h"
 #include "message/uuid.h"
@@ -168,6 +169,7 @@ int cmd_messages(int argc, char **argv)
 {
 	static const struct command table[] = {
 		{"list", NULL, "list stored messages, newest first", cmd_list},
+		{"follow", NULL, "show messages as they arrive and change", cmd_messages_follow},
 		{"show", NULL, "show one message with its text (audited)", cmd_show},
 		{0},
 	};

@@ -14,7 +14,7 @@ NO_SUCH_ID = "0190163d-8694-739b-aea5-966c26f8ad91"
 
 COMMANDS = ["up", "init", "cert", "ca", "messages", "queue", "check", "config", "send", "bench", "version"]
 SUBCOMMANDS = [("cert", "issue"), ("cert", "list"), ("cert", "show"), ("cert", "revoke"), ("ca", "show"),
-               ("messages", "list"), ("messages", "show"), ("queue", "stats"), ("queue", "list"), ("queue", "dead"),
+               ("messages", "list"), ("messages", "show"), ("messages", "follow"), ("queue", "stats"), ("queue", "list"), ("queue", "dead"),
                ("queue", "redrive"), ("queue", "purge"), ("queue", "pause"), ("queue", "resume"),
                ("config", "check"), ("config", "show"), ("config", "reference")]
 
