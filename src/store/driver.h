@@ -50,6 +50,11 @@ struct store_driver {
 	MUST_CHECK int (*put_client)(void *state, struct store_client_put *put, struct err *e);
 	MUST_CHECK int (*put_cert)(void *state, struct store_cert_put *put, struct err *e);
 	MUST_CHECK int (*revoke)(void *state, struct store_revoke *revoke, struct err *e);
+	MUST_CHECK int (*put_seen)(void *state, const struct store_seen *seen, struct err *e);
+	MUST_CHECK int (*supersede)(void *state, struct store_supersede *supersede, struct err *e);
+	MUST_CHECK int (*put_token)(void *state, const struct store_token *token, struct err *e);
+	MUST_CHECK int (*use_token)(void *state, struct store_token_use *use, struct err *e);
+	MUST_CHECK int (*revoke_tokens)(void *state, struct store_token_revoke *revoke, struct err *e);
 
 	/* The newest audit row as this group sees it: sequence 0 and a zero hash when there is none. */
 	MUST_CHECK int (*audit_head)(
@@ -72,6 +77,8 @@ struct store_driver {
 		struct store_client *ret, struct err *e); /* ERR_NOT_FOUND */
 	MUST_CHECK int (*read_certs)(void *state, const struct store_cert_query *query, struct arena *arena,
 		struct store_cert **ret, unsigned *ret_count, struct err *e);
+	MUST_CHECK int (*read_tokens)(void *state, const struct store_token_query *query, struct arena *arena,
+		struct store_token **ret, unsigned *ret_count, struct err *e);
 	MUST_CHECK int (*read_audit)(void *state, int64_t after_sequence, unsigned max, struct arena *arena,
 		struct store_audit_row **ret, unsigned *ret_count, struct err *e);
 

@@ -71,6 +71,11 @@ FORWARD(put_status, (void *state, struct store_status *put, struct err *e), (f->
 FORWARD(put_client, (void *state, struct store_client_put *put, struct err *e), (f->state, put, e))
 FORWARD(put_cert, (void *state, struct store_cert_put *put, struct err *e), (f->state, put, e))
 FORWARD(revoke, (void *state, struct store_revoke *revoke, struct err *e), (f->state, revoke, e))
+FORWARD(put_seen, (void *state, const struct store_seen *seen, struct err *e), (f->state, seen, e))
+FORWARD(supersede, (void *state, struct store_supersede *supersede, struct err *e), (f->state, supersede, e))
+FORWARD(put_token, (void *state, const struct store_token *token, struct err *e), (f->state, token, e))
+FORWARD(use_token, (void *state, struct store_token_use *use, struct err *e), (f->state, use, e))
+FORWARD(revoke_tokens, (void *state, struct store_token_revoke *revoke, struct err *e), (f->state, revoke, e))
 FORWARD(audit_head, (void *state, int64_t *ret_sequence, uint8_t ret_hash[STORE_HASH_BYTES], struct err *e),
 	(f->state, ret_sequence, ret_hash, e))
 FORWARD(put_audit, (void *state, const struct store_audit_row *row, struct err *e), (f->state, row, e))
@@ -92,6 +97,10 @@ FORWARD(read_client,
 	(f->state, name, arena, ret, e))
 FORWARD(read_certs,
 	(void *state, const struct store_cert_query *query, struct arena *arena, struct store_cert **ret,
+		unsigned *ret_count, struct err *e),
+	(f->state, query, arena, ret, ret_count, e))
+FORWARD(read_tokens,
+	(void *state, const struct store_token_query *query, struct arena *arena, struct store_token **ret,
 		unsigned *ret_count, struct err *e),
 	(f->state, query, arena, ret, ret_count, e))
 FORWARD(read_audit,
@@ -120,6 +129,11 @@ const struct store_driver store_driver_faulty = {
 	.put_client = faulty_put_client,
 	.put_cert = faulty_put_cert,
 	.revoke = faulty_revoke,
+	.put_seen = faulty_put_seen,
+	.supersede = faulty_supersede,
+	.put_token = faulty_put_token,
+	.use_token = faulty_use_token,
+	.revoke_tokens = faulty_revoke_tokens,
 	.audit_head = faulty_audit_head,
 	.put_audit = faulty_put_audit,
 	.probe = faulty_probe,
@@ -129,6 +143,7 @@ const struct store_driver store_driver_faulty = {
 	.read_clients = faulty_read_clients,
 	.read_client = faulty_read_client,
 	.read_certs = faulty_read_certs,
+	.read_tokens = faulty_read_tokens,
 	.read_audit = faulty_read_audit,
 	.check = faulty_check,
 };

@@ -22,9 +22,15 @@ struct undo {
 	void *old; /* NULL: the row was added */
 };
 
+/* One use of a token. */
+struct token_use {
+	struct store_token_key key;
+	struct store_cert_id cert; /* none: not registered yet */
+};
+
 struct memory {
 	pthread_rwlock_t lock; /* written by the group that is open, read by everybody else */
-	struct table messages, clients, certs, audit;
+	struct table messages, clients, certs, tokens, token_uses, audit;
 	size_t *by_id;     /* open addressing: index + 1 into messages, 0 for free */
 	size_t by_id_room; /* a power of two, 0 before the first message */
 
@@ -130,6 +136,12 @@ static const size_t cert_texts[] = {
 	offsetof(struct store_cert, der),
 	offsetof(struct store_cert, revoke_reason),
 };
+static const size_t token_texts[] = {
+	offsetof(struct store_token, name),
+	offsetof(struct store_token, domain),
+	offsetof(struct store_token, role),
+	offsetof(struct store_token, names),
+};
 static const size_t audit_texts[] = {
 	offsetof(struct store_audit_row, actor),
 	offsetof(struct store_audit_row, origin),
@@ -209,6 +221,8 @@ static void memory_close(void *state)
 	table_clear(&m->messages);
 	table_clear(&m->clients);
 	table_clear(&m->certs);
+	table_clear(&m->tokens);
+	table_clear(&m->token_uses);
 	table_clear(&m->audit);
 	free(m->by_id);
 	free(m->undo);
@@ -355,7 +369,7 @@ static bool is_suspended(const struct memory *m, const struct store_cert *cert)
 {
 	size_t at = find_client(m, cert->name);
 	return str_eq(cert->role, STR("client")) && at < m->clients.n &&
-	       ((const struct store_client *)m->clients.rows[at])->status == CLIENT_SUSPENDED;
+	       ((const struct store_client *)m->clients.rows[at])->status != CLIENT_ACTIVE;
 }
 
 /* Puts a changed certificate in the place of row `index` and numbers the change. */
@@ -425,6 +439,25 @@ static bool same_issuer(const struct store_cert *cert, const uint8_t *issuer_key
 	return memcmp(cert->issuer_key_id, issuer_key_id, STORE_KEY_ID_BYTES) == 0;
 }
 
+static struct store_cert_id id_of(const struct store_cert *cert)
+{
+	struct store_cert_id id = {.serial_bytes = cert->serial_bytes};
+	memcpy(id.serial, cert->serial, sizeof(id.serial));
+	memcpy(id.issuer_key_id, cert->issuer_key_id, sizeof(id.issuer_key_id));
+	return id;
+}
+
+static bool is_cert(const struct store_cert *cert, const struct store_cert_id *id)
+{
+	return same_serial(cert, id->serial, id->serial_bytes) && same_issuer(cert, id->issuer_key_id);
+}
+
+static bool same_id(const struct store_cert_id *a, const struct store_cert_id *b)
+{
+	return a->serial_bytes == b->serial_bytes && memcmp(a->serial, b->serial, a->serial_bytes) == 0 &&
+	       memcmp(a->issuer_key_id, b->issuer_key_id, STORE_KEY_ID_BYTES) == 0;
+}
+
 static bool has_cert(const struct memory *m, const struct store_cert *cert)
 {
 	for (size_t i = 0; i < m->certs.n; i++)
@@ -434,9 +467,36 @@ static bool has_cert(const struct memory *m, const struct store_cert *cert)
 	return false;
 }
 
+/* Index of what was enrolled with this token and key, or token_uses.n. */
+static size_t find_token_use(const struct memory *m, const struct store_token_key *key)
+{
+	size_t i = 0;
+	while (i < m->token_uses.n &&
+		memcmp(&((const struct token_use *)m->token_uses.rows[i])->key, key, sizeof(*key)) != 0)
+		i++;
+	return i;
+}
+
+static int cert_there(struct err *e)
+{
+	return err_set(e, ERR_CONFLICT, "what was enrolled with this token has its certificate already");
+}
+
+/* Links the certificate to the use of the token that it is for. */
+static int give_to_token_use(struct memory *m, size_t at, const struct store_cert *cert, struct err *e)
+{
+	struct token_use use = *(const struct token_use *)m->token_uses.rows[at];
+	use.cert = id_of(cert);
+	return table_replace(m, &m->token_uses, at, copy_row(&use, sizeof(use), NULL, 0), e);
+}
+
 static int memory_put_cert(void *state, struct store_cert_put *put, struct err *e)
 {
 	struct memory *m = state;
+	size_t use = put->token ? find_token_use(m, put->token) : 0;
+	if (put->token && (use == m->token_uses.n ||
+				  ((const struct token_use *)m->token_uses.rows[use])->cert.serial_bytes))
+		return cert_there(e);
 	struct store_cert cert = put->cert;
 	size_t at = find_client(m, cert.name);
 	bool with_client = put->create_client && str_eq(cert.role, STR("client"));
@@ -450,8 +510,11 @@ static int memory_put_cert(void *state, struct store_cert_put *put, struct err *
 		return -1;
 	cert.revoked_at.ms = 0;
 	cert.revoke_reason = (struct str){NULL, 0};
+	cert.first_seen_at.ms = cert.seen_at.ms = 0;
 	cert.change = put->change = ++m->last_change;
-	return table_add(m, &m->certs, COPY_ROW(&cert, cert_texts), e);
+	if (table_add(m, &m->certs, COPY_ROW(&cert, cert_texts), e) < 0)
+		return -1;
+	return put->token ? give_to_token_use(m, use, &cert, e) : 0;
 }
 
 static bool revoke_names(const struct store_revoke *revoke, const struct store_cert *cert)
@@ -481,6 +544,126 @@ static int memory_revoke(void *state, struct store_revoke *revoke, struct err *e
 	}
 	if (!any)
 		return err_set(e, ERR_NOT_FOUND, "no certificate matches");
+	return revoke->revoked_count ? 0 : STORE_UNCHANGED;
+}
+
+static int memory_put_seen(void *state, const struct store_seen *seen, struct err *e)
+{
+	struct memory *m = state;
+	for (unsigned n = 0; n < seen->count; n++)
+		for (size_t i = 0; i < m->certs.n; i++) {
+			struct store_cert cert = *(const struct store_cert *)m->certs.rows[i];
+			const struct store_seen_item *item = &seen->items[n];
+			if (!is_cert(&cert, &item->cert) || cert.seen_at.ms >= item->at.ms)
+				continue;
+			if (!cert.first_seen_at.ms)
+				cert.first_seen_at = item->at;
+			cert.seen_at = item->at;
+			if (table_replace(m, &m->certs, i, COPY_ROW(&cert, cert_texts), e) < 0)
+				return -1;
+		}
+	return 0;
+}
+
+/* Whether `successor`, first seen in time, replaces `old`. */
+static bool replaces(
+	const struct store_supersede *s, const struct store_cert *successor, const struct store_cert *old)
+{
+	if (!successor->renews.serial_bytes || !successor->first_seen_at.ms ||
+		successor->first_seen_at.ms <= s->after.ms || successor->first_seen_at.ms > s->until.ms)
+		return false;
+	if (is_cert(old, &successor->renews))
+		return true;
+	return same_id(&old->renews, &successor->renews) && old->issued_at.ms < successor->issued_at.ms &&
+	       !old->first_seen_at.ms;
+}
+
+static bool is_replaced(const struct memory *m, const struct store_supersede *s, const struct store_cert *old)
+{
+	for (size_t i = 0; i < m->certs.n; i++)
+		if (replaces(s, m->certs.rows[i], old))
+			return true;
+	return false;
+}
+
+static int memory_supersede(void *state, struct store_supersede *supersede, struct err *e)
+{
+	struct memory *m = state;
+	for (size_t i = 0; i < m->certs.n; i++) {
+		struct store_cert cert = *(const struct store_cert *)m->certs.rows[i];
+		if (cert.revoked_at.ms || !is_replaced(m, supersede, &cert))
+			continue;
+		cert.revoked_at = m->now;
+		cert.revoke_reason = STR("superseded");
+		if (change_cert(m, i, cert, &supersede->change, e) < 0)
+			return -1;
+		supersede->revoked_count++;
+	}
+	return supersede->revoked_count ? 0 : STORE_UNCHANGED;
+}
+
+/* --- writing tokens --- */
+
+/* Index of the token, or tokens.n. */
+static size_t find_token(const struct memory *m, const uint8_t *id)
+{
+	size_t i = 0;
+	while (i < m->tokens.n &&
+		memcmp(((const struct store_token *)m->tokens.rows[i])->hash, id, STORE_TOKEN_ID_BYTES) != 0)
+		i++;
+	return i;
+}
+
+static int memory_put_token(void *state, const struct store_token *token, struct err *e)
+{
+	struct memory *m = state;
+	if (find_token(m, token->hash) < m->tokens.n)
+		return err_set(e, ERR_CONFLICT, "there is a token of this id");
+	struct store_token row = *token;
+	row.sequence = (int64_t)m->tokens.n + 1;
+	row.used_at.ms = row.revoked_at.ms = 0;
+	return table_add(m, &m->tokens, COPY_ROW(&row, token_texts), e);
+}
+
+static int memory_use_token(void *state, struct store_token_use *use, struct err *e)
+{
+	struct memory *m = state;
+	size_t at = find_token(m, use->key.id), before = find_token_use(m, &use->key);
+	if (at == m->tokens.n)
+		return err_set(e, ERR_NOT_FOUND, "no such token");
+	struct store_token token = *(const struct store_token *)m->tokens.rows[at];
+	int outcome = rules_token_outcome(&token, m->now, before < m->token_uses.n);
+	if (outcome == STORE_TOKEN_AGAIN)
+		use->cert = ((const struct token_use *)m->token_uses.rows[before])->cert;
+	if (outcome != STORE_TOKEN_CONSUMED)
+		return outcome;
+	struct token_use fresh = {.key = use->key};
+	token.uses++;
+	token.used_at = m->now;
+	if (table_add(m, &m->token_uses, copy_row(&fresh, sizeof(fresh), NULL, 0), e) < 0)
+		return -1;
+	return table_replace(m, &m->tokens, at, COPY_ROW(&token, token_texts), e);
+}
+
+static int memory_revoke_tokens(void *state, struct store_token_revoke *revoke, struct err *e)
+{
+	struct memory *m = state;
+	bool any = !revoke->id;
+	for (size_t i = 0; i < m->tokens.n; i++) {
+		struct store_token token = *(const struct store_token *)m->tokens.rows[i];
+		if (revoke->id ? memcmp(token.hash, revoke->id, STORE_TOKEN_ID_BYTES) != 0
+			       : !str_eq(token.name, revoke->name))
+			continue;
+		any = true;
+		if (rules_token_outcome(&token, m->now, false) != STORE_TOKEN_CONSUMED)
+			continue;
+		token.revoked_at = m->now;
+		if (table_replace(m, &m->tokens, i, COPY_ROW(&token, token_texts), e) < 0)
+			return -1;
+		revoke->revoked_count++;
+	}
+	if (!any)
+		return err_set(e, ERR_NOT_FOUND, "no such token");
 	return revoke->revoked_count ? 0 : STORE_UNCHANGED;
 }
 
@@ -729,6 +912,38 @@ static int memory_read_certs(void *state, const struct store_cert_query *query, 
 	return 0;
 }
 
+static bool wants_token(const void *query, const void *row)
+{
+	const struct store_token_query *q = query;
+	const struct store_token *t = row;
+	return (!q->before_sequence || t->sequence < q->before_sequence) &&
+	       (!q->name.n || str_eq(q->name, t->name)) &&
+	       (!q->id || memcmp(q->id, t->hash, STORE_TOKEN_ID_BYTES) == 0);
+}
+
+static int compare_tokens(const void *a, const void *b)
+{
+	const struct store_token *const *left = a, *const *right = b;
+	return ((*right)->sequence > (*left)->sequence) - ((*right)->sequence < (*left)->sequence);
+}
+
+static int memory_read_tokens(void *state, const struct store_token_query *query, struct arena *arena,
+	struct store_token **ret, unsigned *ret_count, struct err *e)
+{
+	struct memory *m = state;
+	READ_LOCK(m);
+	struct pick pick = {
+		.table = &m->tokens,
+		.wants = wants_token,
+		.query = query,
+		.compare = compare_tokens,
+		.row_bytes = sizeof(**ret),
+		.texts = token_texts,
+		.text_count = ARRAY_LEN(token_texts),
+	};
+	return pick_rows(&pick, query->max, arena, (void **)ret, ret_count, e);
+}
+
 static bool wants_audit(const void *query, const void *row)
 {
 	const int64_t *after_sequence = query;
@@ -771,6 +986,11 @@ const struct store_driver store_driver_memory = {
 	.put_client = memory_put_client,
 	.put_cert = memory_put_cert,
 	.revoke = memory_revoke,
+	.put_seen = memory_put_seen,
+	.supersede = memory_supersede,
+	.put_token = memory_put_token,
+	.use_token = memory_use_token,
+	.revoke_tokens = memory_revoke_tokens,
 	.audit_head = memory_audit_head,
 	.put_audit = memory_put_audit,
 	.probe = memory_probe,
@@ -780,5 +1000,6 @@ const struct store_driver store_driver_memory = {
 	.read_clients = memory_read_clients,
 	.read_client = memory_read_client,
 	.read_certs = memory_read_certs,
+	.read_tokens = memory_read_tokens,
 	.read_audit = memory_read_audit,
 };

@@ -82,7 +82,49 @@ const char *rules_cert(const struct store_cert *c)
 		return "size of the certificate";
 	if (!text_fits(c->revoke_reason, STORE_TEXT_BYTES))
 		return "reason";
+	if (c->renews.serial_bytes && !rules_serial(c->renews.serial, c->renews.serial_bytes))
+		return "serial number of the one before";
 	return NULL;
+}
+
+const char *rules_seen(const struct store_seen *s)
+{
+	if (s->count == 0 || s->count > STORE_SEEN_MAX)
+		return "count";
+	for (unsigned i = 0; i < s->count; i++)
+		if (!rules_serial(s->items[i].cert.serial, s->items[i].cert.serial_bytes))
+			return "serial number";
+	return NULL;
+}
+
+const char *rules_token(const struct store_token *t)
+{
+	if (!message_name_valid(t->name))
+		return "name";
+	if (!message_name_valid(t->domain))
+		return "domain";
+	if (t->role.n == 0 || !text_fits(t->role, STORE_TEXT_BYTES))
+		return "role";
+	if (!text_fits(t->names, STORE_DETAIL_BYTES))
+		return "names";
+	if (t->days < 0)
+		return "lifetime";
+	if (t->uses_max == 0 || t->uses_max > STORE_TOKEN_USES_MAX || t->uses > t->uses_max)
+		return "number of uses";
+	if (t->expires_at.ms <= 0)
+		return "end";
+	return NULL;
+}
+
+enum store_token_outcome rules_token_outcome(const struct store_token *t, struct wall now, bool again)
+{
+	if (t->revoked_at.ms)
+		return STORE_TOKEN_REVOKED;
+	if (t->expires_at.ms <= now.ms)
+		return STORE_TOKEN_EXPIRED;
+	if (again)
+		return STORE_TOKEN_AGAIN;
+	return t->uses < t->uses_max ? STORE_TOKEN_CONSUMED : STORE_TOKEN_USED_UP;
 }
 
 const char *rules_revoke(const struct store_revoke *r)

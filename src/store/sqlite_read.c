@@ -27,6 +27,9 @@ enum {
 	CERTS,
 	CERTS_OF_SERIAL,
 	CERTS_OF_NAME,
+	TOKENS,
+	TOKENS_OF_NAME,
+	TOKEN_BY_ID,
 	AUDIT,
 	STATEMENTS
 };
@@ -48,13 +51,19 @@ enum {
 
 #define CERTS_BY(index)                                                                                      \
 	"SELECT c.serial, c.issuer, c.role, c.name, c.domain, c.not_before_ms, c.not_after_ms, c.issued_ms," \
-	" c.revoked_ms, c.reason, c.change, c.der, k.status FROM certs c INDEXED BY " index                  \
+	" c.revoked_ms, c.reason, c.change, c.der, c.renews, c.renews_issuer, c.first_seen_ms, c.seen_ms,"   \
+	" k.status FROM certs c INDEXED BY " index                                                           \
 	" LEFT JOIN clients k ON k.name = c.name AND c.role = 'client' "
 #define CERTS_WANTED                                                                                               \
 	" AND c.change > :after AND (:name IS NULL OR c.name = :name) AND (:domain IS NULL OR c.domain = :domain)" \
 	" AND (:role IS NULL OR c.role = :role) AND (:expires IS NULL OR c.not_after_ms < :expires)"               \
 	" AND (:issuer IS NULL OR c.issuer = :issuer) AND (NOT :revoked OR c.revoked_ms IS NOT NULL)"              \
 	" ORDER BY c.change LIMIT :max"
+
+#define TOKENS_FROM                                                                                           \
+	"SELECT ref, hash, name, domain, role, names, days, created_ms, expires_ms, uses_max, uses, used_ms," \
+	" revoked_ms FROM tokens WHERE (?1 = 0 OR ref < ?1)"
+#define TOKENS_ORDER " ORDER BY ref DESC LIMIT ?2"
 
 static const struct sq_text texts[STATEMENTS] = {
 	[COUNTERS] = {"read counters", SQLITE_COUNTERS_SQL},
@@ -94,6 +103,10 @@ static const struct sq_text texts[STATEMENTS] = {
 		CERTS_BY("certs_by_serial") "WHERE c.serial = :serial" CERTS_WANTED},
 	[CERTS_OF_NAME] = {"read certificates of name",
 		CERTS_BY("certs_by_name") "WHERE c.name = :name" CERTS_WANTED},
+
+	[TOKENS] = {"read tokens", TOKENS_FROM TOKENS_ORDER},
+	[TOKENS_OF_NAME] = {"read tokens of name", TOKENS_FROM " AND name = ?3" TOKENS_ORDER},
+	[TOKEN_BY_ID] = {"read token", TOKENS_FROM " AND id = ?3" TOKENS_ORDER},
 
 	[AUDIT] = {"read audit trail",
 		"SELECT sequence, at_ms, actor, origin, action, target, result, detail, hash FROM audit"
@@ -412,7 +425,11 @@ static int read_cert(const struct sq_args *a, struct arena *arena, struct store_
 	cert.revoke_reason = sq_column_str(&c);
 	cert.change = sq_column_int(&c);
 	cert.der = sq_column_str(&c);
-	cert.suspended = sq_column_int(&c) == CLIENT_SUSPENDED; /* NULL, no such client: 0, active */
+	cert.renews.serial_bytes = sq_column_upto(&c, cert.renews.serial, sizeof(cert.renews.serial));
+	sq_column_exact_or_null(&c, cert.renews.issuer_key_id, sizeof(cert.renews.issuer_key_id));
+	cert.first_seen_at.ms = sq_column_int(&c);
+	cert.seen_at.ms = sq_column_int(&c);
+	cert.suspended = sq_column_int(&c) != CLIENT_ACTIVE; /* NULL, no such client: 0, active */
 	if (sq_columns_check(&c, rules_cert(&cert), "certificate with change", cert.change, e) < 0)
 		return -1;
 	*ret = cert;
@@ -458,6 +475,65 @@ int sqlite_read_certs(void *state, const struct store_cert_query *query, struct 
 	int more;
 	while ((more = sq_next(sq, &a, e)) == SQ_ROW)
 		if (read_cert(&a, arena, &rows[count++], e) < 0)
+			return -1;
+	if (more < 0)
+		return -1;
+	*ret = rows;
+	*ret_count = count;
+	return 0;
+}
+
+/* --- tokens --- */
+
+static int read_token(const struct sq_args *a, struct arena *arena, struct store_token *ret, struct err *e)
+{
+	struct sq_columns c = sq_columns(a, arena);
+	struct store_token token = {.sequence = sq_column_int(&c)};
+	sq_column_exact(&c, token.hash, sizeof(token.hash));
+	token.name = sq_column_str(&c);
+	token.domain = sq_column_str(&c);
+	token.role = sq_column_str(&c);
+	token.names = sq_column_str(&c);
+	token.days = sq_column_int(&c);
+	token.created_at.ms = sq_column_int(&c);
+	token.expires_at.ms = sq_column_int(&c);
+	token.uses_max = sq_column_unsigned(&c);
+	token.uses = sq_column_unsigned(&c);
+	token.used_at.ms = sq_column_int(&c);
+	token.revoked_at.ms = sq_column_int(&c);
+	if (sq_columns_check(&c, rules_token(&token), "token", token.sequence, e) < 0)
+		return -1;
+	*ret = token;
+	return 0;
+}
+
+static struct sq_args bind_tokens(const struct sq *sq, const struct store_token_query *q)
+{
+	struct sq_args a = sq_args(sq, q->id ? TOKEN_BY_ID : q->name.n ? TOKENS_OF_NAME : TOKENS);
+	sq_bind_int(&a, q->before_sequence);
+	sq_bind_int(&a, q->max);
+	if (q->id)
+		sq_bind_blob(&a, q->id, STORE_TOKEN_ID_BYTES);
+	else if (q->name.n)
+		sq_bind_text(&a, q->name);
+	return a;
+}
+
+int sqlite_read_tokens(void *state, const struct store_token_query *query, struct arena *arena,
+	struct store_token **ret, unsigned *ret_count, struct err *e)
+{
+	LOAN loan = {NULL, NULL};
+	struct store_token *rows = arena_alloc(arena, query->max * sizeof(*rows));
+	if (!rows)
+		return err_oom(e);
+	if (loan_take(&loan, state, e) < 0)
+		return -1;
+	const struct sq *sq = &loan.reader->sq;
+	AUTO(sq_reset_auto) struct sq_args a = bind_tokens(sq, query);
+	unsigned count = 0;
+	int more;
+	while ((more = sq_next(sq, &a, e)) == SQ_ROW)
+		if (read_token(&a, arena, &rows[count++], e) < 0)
 			return -1;
 	if (more < 0)
 		return -1;

@@ -18,8 +18,8 @@
 _Static_assert(
 	MESSAGE_QUEUED == 0 && MESSAGE_PROCESSING == 1 && MESSAGE_DELIVERED == 2 && MESSAGE_FAILED == 3,
 	"states are on disk: a new one goes to the end");
-_Static_assert(
-	CLIENT_ACTIVE == 0 && CLIENT_SUSPENDED == 1, "statuses are on disk: a new one goes to the end");
+_Static_assert(CLIENT_ACTIVE == 0 && CLIENT_SUSPENDED == 1 && CLIENT_REMOVED == 2,
+	"statuses are on disk: a new one goes to the end");
 
 static const char first_schema[] =
 	"CREATE TABLE messages ("
@@ -112,7 +112,43 @@ static const char first_schema[] =
 	"  value INTEGER NOT NULL"
 	") STRICT, WITHOUT ROWID;";
 
+/* Columns of a certificate: the one that it renews, and when its bearer came with it. */
+static const char enrolment[] =
+	"ALTER TABLE certs ADD COLUMN renews BLOB;"
+	"ALTER TABLE certs ADD COLUMN renews_issuer BLOB;"
+	"ALTER TABLE certs ADD COLUMN first_seen_ms INTEGER;"
+	"ALTER TABLE certs ADD COLUMN seen_ms INTEGER;"
+	"CREATE INDEX certs_by_renewal ON certs (renews, renews_issuer) WHERE renews IS NOT NULL;"
+	"CREATE INDEX certs_renewed_by_use ON certs (first_seen_ms) WHERE renews IS NOT NULL;"
+
+	"CREATE TABLE tokens ("
+	"  ref INTEGER PRIMARY KEY,"
+	"  id BLOB NOT NULL," /* the first bytes of the hash */
+	"  hash BLOB NOT NULL,"
+	"  name TEXT NOT NULL,"
+	"  domain TEXT NOT NULL,"
+	"  role TEXT NOT NULL,"
+	"  names TEXT NOT NULL,"
+	"  days INTEGER NOT NULL,"
+	"  created_ms INTEGER NOT NULL,"
+	"  expires_ms INTEGER NOT NULL,"
+	"  uses_max INTEGER NOT NULL,"
+	"  uses INTEGER NOT NULL,"
+	"  used_ms INTEGER,"
+	"  revoked_ms INTEGER"
+	") STRICT;"
+	"CREATE UNIQUE INDEX tokens_by_id ON tokens (id);"
+	"CREATE INDEX tokens_by_name ON tokens (name);"
+	"CREATE TABLE token_uses ("
+	"  token BLOB NOT NULL,"
+	"  key BLOB NOT NULL,"
+	"  serial BLOB," /* NULL: no certificate yet */
+	"  issuer BLOB,"
+	"  PRIMARY KEY (token, key)"
+	") STRICT, WITHOUT ROWID;";
+
 const struct migration sqlite_migrations[] = {
 	{1, "first schema", first_schema},
+	{2, "enrolment", enrolment},
 };
 const unsigned sqlite_migration_count = ARRAY_LEN(sqlite_migrations);

@@ -85,6 +85,11 @@ int sqlite_put_status(void *state, struct store_status *put, struct err *e);
 int sqlite_put_client(void *state, struct store_client_put *put, struct err *e);
 int sqlite_put_cert(void *state, struct store_cert_put *put, struct err *e);
 int sqlite_revoke(void *state, struct store_revoke *revoke, struct err *e);
+int sqlite_put_seen(void *state, const struct store_seen *seen, struct err *e);
+int sqlite_supersede(void *state, struct store_supersede *supersede, struct err *e);
+int sqlite_put_token(void *state, const struct store_token *token, struct err *e);
+int sqlite_use_token(void *state, struct store_token_use *use, struct err *e);
+int sqlite_revoke_tokens(void *state, struct store_token_revoke *revoke, struct err *e);
 int sqlite_audit_head(void *state, int64_t *ret_sequence, uint8_t ret_hash[STORE_HASH_BYTES], struct err *e);
 int sqlite_put_audit(void *state, const struct store_audit_row *row, struct err *e);
 int sqlite_probe(void *state, struct err *e);
@@ -107,6 +112,8 @@ int sqlite_read_client(
 	void *state, struct str name, struct arena *arena, struct store_client *ret, struct err *e);
 int sqlite_read_certs(void *state, const struct store_cert_query *query, struct arena *arena,
 	struct store_cert **ret, unsigned *ret_count, struct err *e);
+int sqlite_read_tokens(void *state, const struct store_token_query *query, struct arena *arena,
+	struct store_token **ret, unsigned *ret_count, struct err *e);
 int sqlite_read_audit(void *state, int64_t after_sequence, unsigned max, struct arena *arena,
 	struct store_audit_row **ret, unsigned *ret_count, struct err *e);
 int sqlite_check(void *state, bool full, struct err *e);

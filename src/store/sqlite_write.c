@@ -58,6 +58,17 @@ enum {
 	REVOKE_NAME,
 	ANY_SERIAL,
 	ANY_NAME,
+	SEE_CERT,
+	SUPERSEDE,
+	ADD_TOKEN,
+	FIND_TOKEN,
+	FIND_TOKEN_USE,
+	ADD_TOKEN_USE,
+	COUNT_TOKEN_USE,
+	GIVE_TOKEN_USE,
+	ANY_TOKEN,
+	REVOKE_TOKEN,
+	REVOKE_TOKENS,
 	AUDIT_HASH,
 	ADD_AUDIT,
 	STATEMENTS
@@ -73,6 +84,18 @@ enum {
 	"change = ?3 + n.place FROM (SELECT ref AS numbered, row_number() OVER (ORDER BY ref) AS place"      \
 	" FROM certs WHERE " which ") AS n WHERE certs.ref = n.numbered"
 #define REVOKE(which) "UPDATE certs SET revoked_ms = ?4, reason = ?5, " NUMBER(which)
+
+/* What certificates first seen in (?1, ?2] replace; see struct store_supersede. */
+#define REPLACED                                                                                             \
+	"ref IN (SELECT o.ref FROM certs x INDEXED BY certs_renewed_by_use JOIN certs o"                     \
+	" ON o.serial = x.renews AND o.issuer = x.renews_issuer" USED                                        \
+	" UNION SELECT o.ref FROM certs x INDEXED BY certs_renewed_by_use JOIN certs o"                      \
+	" ON o.renews = x.renews AND o.renews_issuer = x.renews_issuer AND o.issued_ms < x.issued_ms"        \
+	" AND o.first_seen_ms IS NULL" USED ")"
+#define USED " WHERE x.renews IS NOT NULL AND x.first_seen_ms > ?1 AND x.first_seen_ms <= ?2"
+
+/* Tokens that can still be used at ?2. */
+#define USABLE " AND revoked_ms IS NULL AND expires_ms > ?2 AND uses < uses_max"
 
 static const struct sq_text texts[STATEMENTS] = {
 	[BEGIN] = {"begin", "BEGIN IMMEDIATE"},
@@ -127,12 +150,34 @@ static const struct sq_text texts[STATEMENTS] = {
 	[SET_CLIENT_STATUS] = {"set status of client", "UPDATE clients SET status = ?2 WHERE name = ?1"},
 	[RENUMBER_CERTS] = {"number certificates", "UPDATE certs SET " NUMBER(OF_NAME)},
 	[ADD_CERT] = {"add certificate",
-		"INSERT INTO certs (serial, issuer, role, name, domain, not_before_ms, not_after_ms, issued_ms, change, der)"
-		" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (serial, issuer) DO NOTHING"},
+		"INSERT INTO certs (serial, issuer, role, name, domain, not_before_ms, not_after_ms, issued_ms, change, der,"
+		" renews, renews_issuer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+		" ON CONFLICT (serial, issuer) DO NOTHING"},
 	[REVOKE_SERIAL] = {"revoke certificate", REVOKE(OF_SERIAL UNREVOKED)},
 	[REVOKE_NAME] = {"revoke certificates", REVOKE(OF_NAME UNREVOKED)},
 	[ANY_SERIAL] = {"find certificate", "SELECT 1 FROM certs WHERE " OF_SERIAL " LIMIT 1"},
 	[ANY_NAME] = {"find certificates", "SELECT 1 FROM certs WHERE " OF_NAME " LIMIT 1"},
+
+	[SEE_CERT] = {"note use of certificate",
+		"UPDATE certs SET first_seen_ms = coalesce(first_seen_ms, ?3), seen_ms = ?3"
+		" WHERE serial = ?1 AND issuer = ?2 AND coalesce(seen_ms, 0) < ?3"},
+	[SUPERSEDE] = {"supersede certificates", REVOKE(REPLACED UNREVOKED)},
+
+	[ADD_TOKEN] = {"add token",
+		"INSERT INTO tokens (id, hash, name, domain, role, names, days, created_ms, expires_ms, uses_max, uses)"
+		" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0) ON CONFLICT (id) DO NOTHING"},
+	[FIND_TOKEN] = {"find token",
+		"SELECT expires_ms, uses_max, uses, revoked_ms FROM tokens WHERE id = ?1"},
+	[FIND_TOKEN_USE] = {"find use of token",
+		"SELECT serial, issuer FROM token_uses WHERE token = ?1 AND key = ?2"},
+	[ADD_TOKEN_USE] = {"add use of token", "INSERT INTO token_uses (token, key) VALUES (?1, ?2)"},
+	[COUNT_TOKEN_USE] = {"count use of token",
+		"UPDATE tokens SET uses = uses + 1, used_ms = ?2 WHERE id = ?1"},
+	[GIVE_TOKEN_USE] = {"note certificate of token",
+		"UPDATE token_uses SET serial = ?3, issuer = ?4 WHERE token = ?1 AND key = ?2"},
+	[ANY_TOKEN] = {"find token", "SELECT 1 FROM tokens WHERE id = ?1"},
+	[REVOKE_TOKEN] = {"revoke token", "UPDATE tokens SET revoked_ms = ?2 WHERE id = ?1" USABLE},
+	[REVOKE_TOKENS] = {"revoke tokens", "UPDATE tokens SET revoked_ms = ?2 WHERE name = ?1" USABLE},
 
 	[AUDIT_HASH] = {"read audit trail", "SELECT hash FROM audit ORDER BY sequence DESC LIMIT 1"},
 	[ADD_AUDIT] = {"add to audit trail",
@@ -645,6 +690,60 @@ int sqlite_put_client(void *state, struct store_client_put *put, struct err *e)
 	return set_client_status(w, client, e) < 0 ? -1 : renumber_certs(w, client->name, &put->change, e);
 }
 
+/* Two parameters, NULL both for no certificate. */
+static void bind_cert_id(struct sq_args *a, const struct store_cert_id *id)
+{
+	if (id->serial_bytes) {
+		sq_bind_blob(a, id->serial, id->serial_bytes);
+		sq_bind_blob(a, id->issuer_key_id, STORE_KEY_ID_BYTES);
+	} else {
+		sq_bind_null(a);
+		sq_bind_null(a);
+	}
+}
+
+/* SQ_ROW or SQ_END; *ret: the certificate of what was enrolled with this token and key, none if there is none yet. */
+static int find_token_use(
+	struct sqlite_writer *w, const struct store_token_key *key, struct store_cert_id *ret, struct err *e)
+{
+	AUTO(sq_reset_auto) struct sq_args a = sq_args(&w->sq, FIND_TOKEN_USE);
+	sq_bind_blob(&a, key->id, sizeof(key->id));
+	sq_bind_blob(&a, key->key_hash, sizeof(key->key_hash));
+	int found = sq_next(&w->sq, &a, e);
+	if (found != SQ_ROW)
+		return found;
+	struct sq_columns c = sq_columns(&a, NULL);
+	struct store_cert_id cert = {0};
+	cert.serial_bytes = sq_column_upto(&c, cert.serial, sizeof(cert.serial));
+	sq_column_exact_or_null(&c, cert.issuer_key_id, sizeof(cert.issuer_key_id));
+	if (sq_columns_check(&c, NULL, "use of token", 0, e) < 0)
+		return -1;
+	*ret = cert;
+	return SQ_ROW;
+}
+
+static int check_token_use(struct sqlite_writer *w, const struct store_token_key *key, struct err *e)
+{
+	struct store_cert_id cert = {0};
+	int found = find_token_use(w, key, &cert, e);
+	if (found < 0)
+		return -1;
+	return found == SQ_ROW && !cert.serial_bytes
+		       ? 0
+		       : err_set(e, ERR_CONFLICT,
+				 "what was enrolled with this token has its certificate already");
+}
+
+static int give_token_use(struct sqlite_writer *w, const struct store_cert_put *put, struct err *e)
+{
+	struct sq_args a = sq_args(&w->sq, GIVE_TOKEN_USE);
+	sq_bind_blob(&a, put->token->id, sizeof(put->token->id));
+	sq_bind_blob(&a, put->token->key_hash, sizeof(put->token->key_hash));
+	sq_bind_blob(&a, put->cert.serial, put->cert.serial_bytes);
+	sq_bind_blob(&a, put->cert.issuer_key_id, STORE_KEY_ID_BYTES);
+	return sq_run(&w->sq, &a, NULL, e);
+}
+
 /* *ret_added is false when this issuer has the serial already. */
 static int add_cert(struct sqlite_writer *w, const struct store_cert *cert, bool *ret_added, struct err *e)
 {
@@ -659,6 +758,7 @@ static int add_cert(struct sqlite_writer *w, const struct store_cert *cert, bool
 	sq_bind_int(&a, cert->issued_at.ms);
 	sq_bind_int(&a, w->counters.value[COUNTER_CHANGE] + 1);
 	sq_bind_blob(&a, cert->der.p, cert->der.n);
+	bind_cert_id(&a, &cert->renews);
 	int64_t changed;
 	if (sq_run(&w->sq, &a, &changed, e) < 0)
 		return -1;
@@ -682,12 +782,16 @@ int sqlite_put_cert(void *state, struct store_cert_put *put, struct err *e)
 		if (client == SQ_ROW && !same_domain)
 			return other_domain(e);
 	}
+	if (put->token && check_token_use(w, put->token, e) < 0)
+		return -1;
 	bool added;
 	if (add_cert(w, cert, &added, e) < 0)
 		return -1;
 	if (!added)
 		return err_set(e, ERR_CONFLICT, "this issuer has used this serial number already");
 	put->change = w->counters.value[COUNTER_CHANGE];
+	if (put->token && give_token_use(w, put, e) < 0)
+		return -1;
 	struct store_client fresh = {.name = cert->name, .domain = cert->domain, .status = CLIENT_ACTIVE};
 	return client == SQ_END ? add_client(w, &fresh, e) : 0;
 }
@@ -727,6 +831,129 @@ int sqlite_revoke(void *state, struct store_revoke *revoke, struct err *e)
 	int found = sq_next(&w->sq, &any, e);
 	if (found == SQ_END)
 		return err_set(e, ERR_NOT_FOUND, "no certificate matches");
+	return found == SQ_ROW ? STORE_UNCHANGED : -1;
+}
+
+int sqlite_put_seen(void *state, const struct store_seen *seen, struct err *e)
+{
+	struct sqlite_writer *w = writer_of(state);
+	for (unsigned i = 0; i < seen->count; i++) {
+		const struct store_seen_item *item = &seen->items[i];
+		struct sq_args a = sq_args(&w->sq, SEE_CERT);
+		sq_bind_blob(&a, item->cert.serial, item->cert.serial_bytes);
+		sq_bind_blob(&a, item->cert.issuer_key_id, STORE_KEY_ID_BYTES);
+		sq_bind_int(&a, item->at.ms);
+		if (sq_run(&w->sq, &a, NULL, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int sqlite_supersede(void *state, struct store_supersede *supersede, struct err *e)
+{
+	struct sqlite_writer *w = writer_of(state);
+	struct sq_args a = sq_args(&w->sq, SUPERSEDE);
+	sq_bind_int(&a, supersede->after.ms);
+	sq_bind_int(&a, supersede->until.ms);
+	sq_bind_int(&a, w->counters.value[COUNTER_CHANGE]);
+	sq_bind_int(&a, w->now.ms);
+	sq_bind_text(&a, STR("superseded"));
+	int64_t changed;
+	if (run_numbering(w, &a, &changed, &supersede->change, e) < 0)
+		return -1;
+	supersede->revoked_count = (unsigned)changed;
+	return changed ? 0 : STORE_UNCHANGED;
+}
+
+/* --- tokens --- */
+
+int sqlite_put_token(void *state, const struct store_token *token, struct err *e)
+{
+	struct sqlite_writer *w = writer_of(state);
+	struct sq_args a = sq_args(&w->sq, ADD_TOKEN);
+	sq_bind_blob(&a, token->hash, STORE_TOKEN_ID_BYTES);
+	sq_bind_blob(&a, token->hash, STORE_HASH_BYTES);
+	sq_bind_text(&a, token->name);
+	sq_bind_text(&a, token->domain);
+	sq_bind_text(&a, token->role);
+	sq_bind_text(&a, token->names);
+	sq_bind_int(&a, token->days);
+	sq_bind_int(&a, token->created_at.ms);
+	sq_bind_int(&a, token->expires_at.ms);
+	sq_bind_int(&a, token->uses_max);
+	int64_t changed;
+	if (sq_run(&w->sq, &a, &changed, e) < 0)
+		return -1;
+	return changed ? 0 : err_set(e, ERR_CONFLICT, "there is a token of this id");
+}
+
+/* What decides about a use; ERR_NOT_FOUND. */
+static int find_token(struct sqlite_writer *w, const uint8_t *id, struct store_token *ret, struct err *e)
+{
+	AUTO(sq_reset_auto) struct sq_args a = sq_args(&w->sq, FIND_TOKEN);
+	sq_bind_blob(&a, id, STORE_TOKEN_ID_BYTES);
+	int found = sq_next(&w->sq, &a, e);
+	if (found == SQ_END)
+		return err_set(e, ERR_NOT_FOUND, "no such token");
+	if (found < 0)
+		return -1;
+	struct sq_columns c = sq_columns(&a, NULL);
+	struct store_token token = {.expires_at.ms = sq_column_int(&c)};
+	token.uses_max = sq_column_unsigned(&c);
+	token.uses = sq_column_unsigned(&c);
+	token.revoked_at.ms = sq_column_int(&c);
+	*ret = token;
+	return sq_columns_check(&c, NULL, "token", 0, e);
+}
+
+static int add_token_use(struct sqlite_writer *w, const struct store_token_key *key, struct err *e)
+{
+	struct sq_args add = sq_args(&w->sq, ADD_TOKEN_USE);
+	sq_bind_blob(&add, key->id, sizeof(key->id));
+	sq_bind_blob(&add, key->key_hash, sizeof(key->key_hash));
+	if (sq_run(&w->sq, &add, NULL, e) < 0)
+		return -1;
+	struct sq_args count = sq_args(&w->sq, COUNT_TOKEN_USE);
+	sq_bind_blob(&count, key->id, sizeof(key->id));
+	sq_bind_int(&count, w->now.ms);
+	return sq_run(&w->sq, &count, NULL, e);
+}
+
+int sqlite_use_token(void *state, struct store_token_use *use, struct err *e)
+{
+	struct sqlite_writer *w = writer_of(state);
+	struct store_token token = {0};
+	if (find_token(w, use->key.id, &token, e) < 0)
+		return -1;
+	int before = find_token_use(w, &use->key, &use->cert, e);
+	if (before < 0)
+		return -1;
+	int outcome = rules_token_outcome(&token, w->now, before == SQ_ROW);
+	return outcome != STORE_TOKEN_CONSUMED ? outcome : add_token_use(w, &use->key, e);
+}
+
+int sqlite_revoke_tokens(void *state, struct store_token_revoke *revoke, struct err *e)
+{
+	struct sqlite_writer *w = writer_of(state);
+	struct sq_args a = sq_args(&w->sq, revoke->id ? REVOKE_TOKEN : REVOKE_TOKENS);
+	if (revoke->id)
+		sq_bind_blob(&a, revoke->id, STORE_TOKEN_ID_BYTES);
+	else
+		sq_bind_text(&a, revoke->name);
+	sq_bind_int(&a, w->now.ms);
+	int64_t changed;
+	if (sq_run(&w->sq, &a, &changed, e) < 0)
+		return -1;
+	revoke->revoked_count = (unsigned)changed;
+	if (changed)
+		return 0;
+	if (!revoke->id)
+		return STORE_UNCHANGED;
+	AUTO(sq_reset_auto) struct sq_args any = sq_args(&w->sq, ANY_TOKEN);
+	sq_bind_blob(&any, revoke->id, STORE_TOKEN_ID_BYTES);
+	int found = sq_next(&w->sq, &any, e);
+	if (found == SQ_END)
+		return err_set(e, ERR_NOT_FOUND, "no such token");
 	return found == SQ_ROW ? STORE_UNCHANGED : -1;
 }
 

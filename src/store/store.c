@@ -137,6 +137,45 @@ static int apply_revoke(struct store *s, struct group_op *op, struct err *e)
 	return fault ? refuse("revocation", fault, e) : s->driver->revoke(s->state, revoke, e);
 }
 
+static int apply_seen(struct store *s, struct group_op *op, struct err *e)
+{
+	const struct store_seen *seen = container_of(op, struct store_seen, op);
+	const char *fault = rules_seen(seen);
+	return fault ? refuse("report", fault, e) : s->driver->put_seen(s->state, seen, e);
+}
+
+static int apply_supersede(struct store *s, struct group_op *op, struct err *e)
+{
+	struct store_supersede *supersede = container_of(op, struct store_supersede, op);
+	supersede->revoked_count = 0;
+	supersede->change = 0;
+	return s->driver->supersede(s->state, supersede, e);
+}
+
+static int apply_token(struct store *s, struct group_op *op, struct err *e)
+{
+	struct store_token *token = &container_of(op, struct store_token_put, op)->token;
+	if (token->created_at.ms == 0)
+		token->created_at = clock_wall(s->clock);
+	token->uses = 0;
+	const char *fault = rules_token(token);
+	return fault ? refuse("token", fault, e) : s->driver->put_token(s->state, token, e);
+}
+
+static int apply_token_use(struct store *s, struct group_op *op, struct err *e)
+{
+	struct store_token_use *use = container_of(op, struct store_token_use, op);
+	use->cert = (struct store_cert_id){.serial_bytes = 0};
+	return s->driver->use_token(s->state, use, e);
+}
+
+static int apply_token_revoke(struct store *s, struct group_op *op, struct err *e)
+{
+	struct store_token_revoke *revoke = container_of(op, struct store_token_revoke, op);
+	revoke->revoked_count = 0;
+	return s->driver->revoke_tokens(s->state, revoke, e);
+}
+
 static int apply_audit(struct store *s, struct group_op *op, struct err *e)
 {
 	struct store_audit_row *row = &container_of(op, struct store_audit, op)->row;
@@ -161,6 +200,11 @@ static int (*const appliers[STORE_KINDS])(struct store *s, struct group_op *op, 
 	[STORE_CERT] = apply_cert,
 	[STORE_REVOKE] = apply_revoke,
 	[STORE_AUDIT] = apply_audit,
+	[STORE_SEEN] = apply_seen,
+	[STORE_SUPERSEDE] = apply_supersede,
+	[STORE_TOKEN] = apply_token,
+	[STORE_TOKEN_USE] = apply_token_use,
+	[STORE_TOKEN_REVOKE] = apply_token_revoke,
 };
 
 static int backend_begin(void *backend, struct err *e)
@@ -343,6 +387,14 @@ int store_read_cert(struct store *s, const uint8_t *serial, unsigned serial_byte
 		return err_set(e, ERR_CONFLICT, "more than one issuer used this serial number");
 	*ret = rows[0];
 	return 0;
+}
+
+int store_read_tokens(struct store *s, const struct store_token_query *query, struct arena *arena,
+	struct store_token **ret, unsigned *ret_count, struct err *e)
+{
+	struct store_token_query bounded = *query;
+	bounded.max = page_rows(query->max);
+	return s->driver->read_tokens(s->state, &bounded, arena, ret, ret_count, e);
 }
 
 int store_read_audit(struct store *s, int64_t after_sequence, unsigned max, struct arena *arena,

@@ -44,12 +44,17 @@ void store_close(struct store *s); /* finishes what was submitted; takes NULL */
 const char *store_description(const struct store *s);
 
 enum store_kind {
-	STORE_MESSAGES, /* struct store_messages */
-	STORE_STATUS,   /* struct store_status */
-	STORE_CLIENT,   /* struct store_client_put */
-	STORE_CERT,     /* struct store_cert_put */
-	STORE_REVOKE,   /* struct store_revoke */
-	STORE_AUDIT,    /* struct store_audit */
+	STORE_MESSAGES,     /* struct store_messages */
+	STORE_STATUS,       /* struct store_status */
+	STORE_CLIENT,       /* struct store_client_put */
+	STORE_CERT,         /* struct store_cert_put */
+	STORE_REVOKE,       /* struct store_revoke */
+	STORE_AUDIT,        /* struct store_audit */
+	STORE_SEEN,         /* struct store_seen */
+	STORE_SUPERSEDE,    /* struct store_supersede */
+	STORE_TOKEN,        /* struct store_token_put */
+	STORE_TOKEN_USE,    /* struct store_token_use */
+	STORE_TOKEN_REVOKE, /* struct store_token_revoke */
 	STORE_KINDS
 };
 
@@ -65,6 +70,8 @@ enum {
 	STORE_INDEX_BYTES = 32,
 	STORE_KEY_ID_BYTES = 20,
 	STORE_HASH_BYTES = 32,
+	STORE_TOKEN_ID_BYTES = 8,
+	STORE_TOKEN_USES_MAX = 10000,
 	SERIAL_MAX_BYTES = 20,
 };
 
@@ -142,7 +149,8 @@ MUST_CHECK int store_read_counts(struct store *s, struct store_counts *ret, stru
 
 /* --- clients and certificates --- */
 
-enum client_status { CLIENT_ACTIVE, CLIENT_SUSPENDED, CLIENT_STATUSES };
+/* A removed client keeps its row: its messages stay, and its name stays in its domain. */
+enum client_status { CLIENT_ACTIVE, CLIENT_SUSPENDED, CLIENT_REMOVED, CLIENT_STATUSES };
 
 struct store_client {
 	struct str name, domain;
@@ -159,6 +167,13 @@ struct store_client_put {
 	int64_t change; /* result: highest change number given out, 0: none */
 };
 
+/* What names a certificate: two issuers may use the same serial number. */
+struct store_cert_id {
+	uint8_t serial[SERIAL_MAX_BYTES]; /* big-endian, no leading zero byte */
+	unsigned serial_bytes;            /* 0: no certificate */
+	uint8_t issuer_key_id[STORE_KEY_ID_BYTES];
+};
+
 /* A certificate is registered before it is handed out; the row is what authorises its bearer. */
 struct store_cert {
 	uint8_t serial[SERIAL_MAX_BYTES]; /* big-endian, no leading zero byte */
@@ -167,21 +182,24 @@ struct store_cert {
 	struct str role;                           /* "client", "proxy", … */
 	struct str name, domain;                   /* CN = client_id; domain may be empty for other roles */
 	struct wall not_before, not_after, issued_at;
-	struct str der;           /* the certificate */
-	struct wall revoked_at;   /* .ms == 0: not revoked */
-	struct str revoke_reason; /* RFC 5280 name: "keyCompromise", … */
-	bool suspended;           /* read only: role "client" and its client is CLIENT_SUSPENDED */
+	struct str der;                     /* the certificate */
+	struct wall revoked_at;             /* .ms == 0: not revoked */
+	struct str revoke_reason;           /* RFC 5280 name: "keyCompromise", … */
+	struct store_cert_id renews;        /* the one before it in its lineage; none: it is the first */
+	struct wall first_seen_at, seen_at; /* when its bearer came with it; .ms == 0: never */
+	bool suspended;                     /* read only: role "client" and its client is not CLIENT_ACTIVE */
 	int64_t change; /* number of the last change to this row, from 1, increasing over all rows */
 };
 
-/* Registers a certificate that is not revoked (its .revoked_at, .suspended, .change are ignored).
- * ERR_CONFLICT: this issuer has that serial already, or (create_client) the client exists in another domain.
- */
+/* Registers a certificate that is not revoked (its .revoked_at, .suspended, .change and when it was seen are
+ * ignored). ERR_CONFLICT: this issuer has that serial already, (create_client) the client exists in another
+ * domain, or (token) what was enrolled with this token and key has its certificate already. */
 struct store_cert_put {
 	struct group_op op;
 	struct store_cert cert;
-	bool create_client; /* role client: create the client row too if missing */
-	int64_t change;     /* result */
+	bool create_client;                  /* role client: create the client row too if missing */
+	const struct store_token_key *token; /* NULL: not enrolled with a token */
+	int64_t change;                      /* result */
 };
 
 /* Revokes what is not revoked yet among the matching certificates. ERR_NOT_FOUND: nothing matches at all;
@@ -196,6 +214,27 @@ struct store_revoke {
 	struct str reason;      /* .n == 0: "unspecified" */
 	struct wall at;         /* .ms == 0: now */
 	unsigned revoked_count; /* result: newly revoked */
+	int64_t change;         /* result: highest change number given out, 0: none */
+};
+
+/* Notes that bearers of these certificates came with them: the newest time counts. Unknown ones are skipped. */
+struct store_seen_item {
+	struct store_cert_id cert;
+	struct wall at;
+};
+struct store_seen {
+	struct group_op op;
+	const struct store_seen_item *items;
+	unsigned count; /* 1 .. STORE_SEEN_MAX */
+};
+enum { STORE_SEEN_MAX = 1000 };
+
+/* Revokes, as "superseded", what certificates first seen in (after, until] replace: the one that each renews,
+ * and older ones that renew the same and were never seen (an answer that got lost). STORE_UNCHANGED: none. */
+struct store_supersede {
+	struct group_op op;
+	struct wall after, until;
+	unsigned revoked_count; /* result */
 	int64_t change;         /* result: highest change number given out, 0: none */
 };
 
@@ -222,6 +261,71 @@ MUST_CHECK int store_read_certs(struct store *s, const struct store_cert_query *
 /* ERR_CONFLICT when two issuers used this serial: ask store_read_certs with the issuer. */
 MUST_CHECK int store_read_cert(struct store *s, const uint8_t *serial, unsigned serial_bytes,
 	struct arena *arena, struct store_cert *ret, struct err *e);
+
+/* --- enrolment tokens: what lets a device fetch its first certificate --- */
+
+/* Of the secret only its hash is kept. The hash begins with the id, which is no secret. */
+struct store_token {
+	int64_t sequence; /* from 1, in the order in which they were made; set by the store */
+	uint8_t hash[STORE_HASH_BYTES];
+	struct str name, domain, role; /* of the certificates */
+	struct str names;              /* DNS names and addresses in them, comma separated; may be empty */
+	int64_t days;                  /* their lifetime; 0: the default */
+	struct wall created_at, expires_at;
+	unsigned uses_max;      /* 1 .. STORE_TOKEN_USES_MAX */
+	unsigned uses;          /* set by the store, as what follows */
+	struct wall used_at;    /* last; .ms == 0: never */
+	struct wall revoked_at; /* .ms == 0: not revoked */
+};
+
+/* ERR_CONFLICT: there is one of this id. */
+struct store_token_put {
+	struct group_op op;
+	struct store_token token;
+};
+
+/* A token and the hash of a public key that was enrolled with it. */
+struct store_token_key {
+	uint8_t id[STORE_TOKEN_ID_BYTES];
+	uint8_t key_hash[STORE_HASH_BYTES];
+};
+
+/* Consumes one use of a token for a key; ERR_NOT_FOUND: no such token. A key that has consumed one may come
+ * again while the token lasts: it gets what it had, never a second certificate. */
+struct store_token_use {
+	struct group_op op;
+	struct store_token_key key;
+	struct store_cert_id
+		cert; /* result, STORE_TOKEN_AGAIN: registered for it; none: signing was interrupted */
+};
+/* op.result of a use. */
+enum store_token_outcome {
+	STORE_TOKEN_CONSUMED,
+	STORE_TOKEN_AGAIN, /* by this key before */
+	STORE_TOKEN_USED_UP,
+	STORE_TOKEN_EXPIRED,
+	STORE_TOKEN_REVOKED,
+	STORE_TOKEN_OUTCOMES
+};
+
+/* Revokes one token, or all of a name that can still be used; ERR_NOT_FOUND: no such token. STORE_UNCHANGED:
+ * there was nothing left to revoke. */
+struct store_token_revoke {
+	struct group_op op;
+	const uint8_t *id; /* NULL: all of `name` */
+	struct str name;
+	unsigned revoked_count; /* result */
+};
+
+struct store_token_query {
+	struct str name;         /* .n == 0: any */
+	const uint8_t *id;       /* NULL: any */
+	int64_t before_sequence; /* keyset: older than this; 0: from the newest */
+	unsigned max;
+};
+/* Newest first. */
+MUST_CHECK int store_read_tokens(struct store *s, const struct store_token_query *query, struct arena *arena,
+	struct store_token **ret, unsigned *ret_count, struct err *e);
 
 /* --- audit --- */
 

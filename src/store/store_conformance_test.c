@@ -699,6 +699,281 @@ static void test_suspended_client_is_in_the_feed(struct fixture *f)
 	assert_certs(f, (struct store_cert_query){.after_change = 13}, "20~");
 }
 
+/* --- lineage --- */
+
+static struct store_cert_id cert_id(const struct store_cert *cert)
+{
+	struct store_cert_id id = {.serial_bytes = cert->serial_bytes};
+	memcpy(id.serial, cert->serial, sizeof(id.serial));
+	memcpy(id.issuer_key_id, cert->issuer_key_id, sizeof(id.issuer_key_id));
+	return id;
+}
+
+/* A certificate that renews the one with serial number `renews`; 0: the first. */
+static void put_renewal(struct fixture *f, unsigned serial, unsigned issuer, unsigned renews)
+{
+	struct store_cert cert = fixture_cert(serial, issuer, "client", "alpha", "north");
+	if (renews) {
+		struct store_cert old = fixture_cert(renews, 0, "client", "alpha", "north");
+		cert.renews = cert_id(&old);
+	}
+	fixture_put_cert(f, &cert, true, NULL);
+}
+
+static void see(struct fixture *f, unsigned serial, unsigned issuer, int64_t at_ms)
+{
+	struct store_cert cert = fixture_cert(serial, issuer, "client", "alpha", "north");
+	struct store_seen_item items[] = {{cert_id(&cert), {at_ms}}, {cert_id(&cert), {at_ms - 1}}};
+	items[1].cert.serial[0]++; /* nobody has this one */
+	struct store_seen seen = {.items = items, .count = ARRAY_LEN(items)};
+	struct err e = ERR_INIT;
+	assert_done(store_wait(f->store, STORE_SEEN, &seen.op, &e), &e);
+}
+
+static unsigned supersede(struct fixture *f, int64_t after_ms, int64_t until_ms)
+{
+	struct store_supersede op = {.after = {after_ms}, .until = {until_ms}};
+	struct err e = ERR_INIT;
+	int result = store_wait(f->store, STORE_SUPERSEDE, &op.op, &e);
+	assert_int_equal(result, op.revoked_count ? 0 : STORE_UNCHANGED);
+	assert_int_equal(op.change != 0, op.revoked_count != 0);
+	return op.revoked_count;
+}
+
+static void test_seen(struct fixture *f)
+{
+	put_renewal(f, 1, 0, 0);
+	see(f, 1, 0, 500);
+	see(f, 1, 0, 900);
+	see(f, 1, 0, 700); /* a report that comes late */
+	fixture_reopen(f);
+	struct store_cert row;
+	struct err e = ERR_INIT;
+	assert_done(store_read_cert(f->store, (const uint8_t *)"\x5e\0\1", 3, &f->arena, &row, &e), &e);
+	assert_int_equal(row.first_seen_at.ms, 500);
+	assert_int_equal(row.seen_at.ms, 900);
+	assert_int_equal(row.renews.serial_bytes, 0);
+	assert_certs(f, (struct store_cert_query){.after_change = 1}, ""); /* not a change for proxies */
+
+	struct store_seen none = {.count = 0};
+	assert_failed(store_wait(f->store, STORE_SEEN, &none.op, &e), &e, ERR_REJECT, "count");
+}
+
+/* 1 was renewed as 2, whose answer was lost, then as 3, by another issuer, and again as 4. */
+static void test_supersede(struct fixture *f)
+{
+	put_renewal(f, 1, 0, 0);
+	put_renewal(f, 2, 0, 1);
+	put_renewal(f, 3, 1, 1);
+	put_renewal(f, 4, 0, 1);
+	put_renewal(f, 5, 0, 0);
+	assert_int_equal(supersede(f, 0, 1000), 0);
+	see(f, 1, 0, 100);
+	see(f, 5, 0, 100);
+	assert_int_equal(supersede(f, 0, 1000), 0);
+	see(f, 3, 1, 200);
+	assert_int_equal(supersede(f, 0, 199), 0);
+	assert_int_equal(supersede(f, 200, 1000), 0);
+	assert_int_equal(supersede(f, 199, 200), 2);
+	assert_int_equal(supersede(f, 0, 1000), 0);
+	assert_certs(f, (struct store_cert_query){0}, "03 04 05 01! 02!");
+	fixture_reopen(f);
+	struct store_cert row;
+	struct err e = ERR_INIT;
+	assert_done(store_read_cert(f->store, (const uint8_t *)"\x5e\0\2", 3, &f->arena, &row, &e), &e);
+	assert_text(row.revoke_reason, STR("superseded"));
+	assert_true(row.revoked_at.ms > 0);
+	assert_memory_equal(row.renews.serial, "\x5e\0\1", 3);
+	assert_int_equal(row.renews.issuer_key_id[0], 0xa0);
+	/* 3 was in use and stays when 4 turns up after all. */
+	see(f, 4, 0, 300);
+	assert_int_equal(supersede(f, 200, 300), 0);
+	assert_done(store_check(f->store, true, &e), &e);
+}
+
+/* --- tokens --- */
+
+static struct store_token a_token(unsigned n, const char *name)
+{
+	struct store_token token = {
+		.name = str_of(name),
+		.domain = STR("north"),
+		.role = STR("client"),
+		.names = STR("a.example,10.0.0.1"),
+		.days = n,
+		.expires_at = {INT64_MAX},
+		.uses_max = 1,
+	};
+	memset(token.hash, (int)n, sizeof(token.hash));
+	return token;
+}
+
+static int put_token(struct fixture *f, const struct store_token *token, struct err *e)
+{
+	struct store_token_put put = {.token = *token};
+	return store_wait(f->store, STORE_TOKEN, &put.op, e);
+}
+
+static struct store_token_use use_of(unsigned token, unsigned key)
+{
+	struct store_token_use use = {.op.result = -1};
+	memset(use.key.id, (int)token, sizeof(use.key.id));
+	memset(use.key.key_hash, (int)key, sizeof(use.key.key_hash));
+	return use;
+}
+
+static int use_token(struct fixture *f, unsigned token, unsigned key, struct err *e)
+{
+	struct store_token_use use = use_of(token, key);
+	return store_wait(f->store, STORE_TOKEN_USE, &use.op, e);
+}
+
+static int revoke_token(struct fixture *f, const uint8_t *id, const char *name, struct err *e)
+{
+	struct store_token_revoke revoke = {.id = id, .name = str_of(name)};
+	return store_wait(f->store, STORE_TOKEN_REVOKE, &revoke.op, e);
+}
+
+static struct store_token read_token(struct fixture *f, unsigned n)
+{
+	uint8_t id[STORE_TOKEN_ID_BYTES];
+	memset(id, (int)n, sizeof(id));
+	struct store_token_query query = {.id = id, .max = 2};
+	struct store_token *rows;
+	unsigned count;
+	struct err e = ERR_INIT;
+	assert_done(store_read_tokens(f->store, &query, &f->arena, &rows, &count, &e), &e);
+	assert_int_equal(count, 1);
+	return rows[0];
+}
+
+static void test_token_is_read_back(struct fixture *f)
+{
+	struct err e = ERR_INIT;
+	struct store_token token = a_token(7, "alpha");
+	assert_done(put_token(f, &token, &e), &e);
+	assert_failed(put_token(f, &token, &e), &e, ERR_CONFLICT, "this id");
+	fixture_reopen(f);
+	struct store_token row = read_token(f, 7);
+	assert_memory_equal(row.hash, token.hash, sizeof(row.hash));
+	assert_text(row.name, token.name);
+	assert_text(row.domain, token.domain);
+	assert_text(row.role, token.role);
+	assert_text(row.names, token.names);
+	assert_int_equal(row.days, 7);
+	assert_true(row.created_at.ms > 0);
+	assert_int_equal(row.expires_at.ms, INT64_MAX);
+	assert_int_equal(row.uses_max, 1);
+	assert_int_equal(row.uses + row.used_at.ms + row.revoked_at.ms, 0);
+
+	struct store_token bad[] = {token, token, token, token};
+	bad[0].name = STR("");
+	bad[1].domain = STR("a b");
+	bad[2].uses_max = STORE_TOKEN_USES_MAX + 1;
+	bad[3].expires_at.ms = 0;
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++)
+		assert_failed(put_token(f, &bad[i], &e), &e, ERR_REJECT, "token is not acceptable");
+}
+
+static void test_token_queries(struct fixture *f)
+{
+	struct err e = ERR_INIT;
+	for (unsigned i = 1; i <= 5; i++) {
+		struct store_token token = a_token(i, i % 2 ? "alpha" : "bravo");
+		assert_done(put_token(f, &token, &e), &e);
+	}
+	static const struct {
+		struct store_token_query query;
+		const char *wanted;
+	} cases[] = {
+		{{.max = 10}, "54321"},
+		{{.max = 2}, "54"},
+		{{.max = 2, .before_sequence = 4}, "32"},
+		{{.name = STR("alpha"), .max = 10}, "531"},
+		{{.name = STR("alpha"), .before_sequence = 5, .max = 1}, "3"},
+		{{.name = STR("zulu"), .max = 1}, ""},
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		struct store_token *rows;
+		unsigned count;
+		assert_done(store_read_tokens(f->store, &cases[i].query, &f->arena, &rows, &count, &e), &e);
+		char got[8] = "";
+		for (unsigned n = 0; n < count; n++)
+			got[n] = (char)('0' + rows[n].hash[0]);
+		assert_string_equal(got, cases[i].wanted);
+	}
+}
+
+static void test_token_use(struct fixture *f)
+{
+	struct err e = ERR_INIT;
+	struct store_token tokens[] = {a_token(1, "alpha"), a_token(2, "alpha"), a_token(3, "alpha")};
+	tokens[1].expires_at.ms = 1;
+	tokens[2].uses_max = 2;
+	for (unsigned i = 0; i < ARRAY_LEN(tokens); i++)
+		assert_done(put_token(f, &tokens[i], &e), &e);
+	assert_int_equal(use_token(f, 1, 10, &e), STORE_TOKEN_CONSUMED);
+	assert_int_equal(use_token(f, 1, 10, &e), STORE_TOKEN_AGAIN);
+	assert_int_equal(use_token(f, 1, 11, &e), STORE_TOKEN_USED_UP);
+	assert_int_equal(use_token(f, 2, 10, &e), STORE_TOKEN_EXPIRED);
+	assert_int_equal(use_token(f, 3, 10, &e), STORE_TOKEN_CONSUMED);
+	fixture_reopen(f);
+	assert_int_equal(use_token(f, 3, 10, &e), STORE_TOKEN_AGAIN);
+	assert_int_equal(use_token(f, 3, 11, &e), STORE_TOKEN_CONSUMED);
+	assert_int_equal(use_token(f, 3, 12, &e), STORE_TOKEN_USED_UP);
+	assert_failed(use_token(f, 9, 10, &e), &e, ERR_NOT_FOUND, "no such token");
+	assert_int_equal(read_token(f, 1).uses, 1);
+	assert_int_equal(read_token(f, 2).uses, 0);
+	assert_int_equal(read_token(f, 3).uses, 2);
+	assert_true(read_token(f, 3).used_at.ms > 0);
+}
+
+/* However often signing is tried, one use leads to one registered certificate. */
+static void test_token_gets_one_certificate(struct fixture *f)
+{
+	struct err e = ERR_INIT;
+	struct store_token token = a_token(1, "alpha");
+	assert_done(put_token(f, &token, &e), &e);
+	struct store_token_use use = use_of(1, 10), other = use_of(1, 11);
+	assert_int_equal(store_wait(f->store, STORE_TOKEN_USE, &use.op, &e), STORE_TOKEN_CONSUMED);
+	struct store_cert_put put = {
+		.cert = fixture_cert(1, 0, "client", "alpha", "north"), .create_client = true};
+	put.token = &other.key;
+	assert_failed(store_wait(f->store, STORE_CERT, &put.op, &e), &e, ERR_CONFLICT, "token");
+	put.token = &use.key;
+	assert_done(store_wait(f->store, STORE_CERT, &put.op, &e), &e);
+	put.cert = fixture_cert(2, 0, "client", "alpha", "north");
+	assert_failed(store_wait(f->store, STORE_CERT, &put.op, &e), &e, ERR_CONFLICT, "token");
+	fixture_reopen(f);
+	assert_int_equal(store_wait(f->store, STORE_TOKEN_USE, &use.op, &e), STORE_TOKEN_AGAIN);
+	assert_int_equal(use.cert.serial_bytes, 3);
+	assert_memory_equal(use.cert.serial, "\x5e\0\1", 3);
+	assert_int_equal(use.cert.issuer_key_id[0], 0xa0);
+	assert_certs(f, (struct store_cert_query){0}, "01");
+}
+
+static void test_token_revoke(struct fixture *f)
+{
+	struct err e = ERR_INIT;
+	for (unsigned i = 1; i <= 4; i++) {
+		struct store_token token = a_token(i, i == 4 ? "bravo" : "alpha");
+		assert_done(put_token(f, &token, &e), &e);
+	}
+	uint8_t id[STORE_TOKEN_ID_BYTES];
+	memset(id, 1, sizeof(id));
+	assert_int_equal(revoke_token(f, id, "", &e), 0);
+	assert_int_equal(revoke_token(f, id, "", &e), STORE_UNCHANGED);
+	assert_int_equal(use_token(f, 1, 10, &e), STORE_TOKEN_REVOKED);
+	assert_int_equal(use_token(f, 2, 10, &e), STORE_TOKEN_CONSUMED);
+	memset(id, 9, sizeof(id));
+	assert_failed(revoke_token(f, id, "", &e), &e, ERR_NOT_FOUND, "no such token");
+	assert_int_equal(revoke_token(f, NULL, "alpha", &e), 0);
+	assert_int_equal(revoke_token(f, NULL, "alpha", &e), STORE_UNCHANGED);
+	assert_int_equal(use_token(f, 2, 10, &e), STORE_TOKEN_AGAIN); /* used before, and left alone */
+	assert_int_equal(use_token(f, 3, 10, &e), STORE_TOKEN_REVOKED);
+	assert_int_equal(use_token(f, 4, 10, &e), STORE_TOKEN_CONSUMED);
+}
+
 /* --- audit --- */
 
 static void test_audit(struct fixture *f)
@@ -936,6 +1211,8 @@ static void test_reads_pass_failures_on(struct fixture *f)
 	unsigned count;
 	struct store_query query = {.state = -1, .max = 1};
 	struct store_cert_query cert_query = {.max = 1};
+	struct store_token_query token_query = {.max = 1};
+	struct store_token *tokens;
 	int results[] = {
 		store_read_message(f->store, &item.sealed.id, &f->arena, &row, &e),
 		store_read_messages(f->store, &query, &f->arena, &page, &e),
@@ -944,6 +1221,7 @@ static void test_reads_pass_failures_on(struct fixture *f)
 		store_read_clients(f->store, STR(""), STR(""), 1, &f->arena, &clients, &count, &e),
 		store_read_cert(f->store, (const uint8_t *)"\1", 1, &f->arena, &cert, &e),
 		store_read_certs(f->store, &cert_query, &f->arena, &certs, &count, &e),
+		store_read_tokens(f->store, &token_query, &f->arena, &tokens, &count, &e),
 		store_read_audit(f->store, 0, 1, &f->arena, &audit, &count, &e),
 		store_audit_check(f->store, &checked, &bad, &e),
 		store_check(f->store, false, &e),
@@ -1012,6 +1290,13 @@ static const struct {
 	{"certificate queries", test_cert_queries},
 	{"revoke", test_revoke},
 	{"suspended client is in the feed", test_suspended_client_is_in_the_feed},
+	{"seen", test_seen},
+	{"supersede", test_supersede},
+	{"token is read back", test_token_is_read_back},
+	{"token queries", test_token_queries},
+	{"token use", test_token_use},
+	{"token gets one certificate", test_token_gets_one_certificate},
+	{"token revoke", test_token_revoke},
 	{"audit", test_audit},
 	{"threads", test_threads},
 	{"one bad operation fails alone", test_one_bad_operation_fails_alone},

@@ -81,9 +81,9 @@ static void test_files_that_are_refused(void **state)
 		const char *sql, *text;
 	} cases[] = {
 		{"PRAGMA user_version = 99",
-			"schema 99 is newer than this program, which knows versions up to 1"},
+			"schema 99 is newer than this program, which knows versions up to 2"},
 		{"PRAGMA user_version = -1", "schema version -1"},
-		{"PRAGMA user_version = 1; PRAGMA application_id = 7", "belongs to another program"},
+		{"PRAGMA user_version = 2; PRAGMA application_id = 7", "belongs to another program"},
 		{"PRAGMA application_id = 0", "belongs to another program"},
 		{"PRAGMA application_id = 1587654743; DROP TABLE origins", "no such table"},
 	};
@@ -129,7 +129,7 @@ static void test_defaults_and_description(void **state)
 	struct err e = ERR_INIT;
 	assert_done(store_check(f->store, true, &e), &e);
 	char wanted[64];
-	snprintf(wanted, sizeof(wanted), "sqlite %s, schema 1", sqlite3_libversion());
+	snprintf(wanted, sizeof(wanted), "sqlite %s, schema 2", sqlite3_libversion());
 	assert_string_equal(store_description(f->store), wanted);
 	assert_ptr_equal(store_driver_find("sqlite"), &store_driver_sqlite);
 	assert_ptr_equal(store_driver_find("memory"), &store_driver_memory);
