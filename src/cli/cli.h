@@ -42,6 +42,7 @@ COMMAND(queue)
 COMMAND(check)
 COMMAND(bench)
 COMMAND(config)
+COMMAND(tls)
 COMMAND(version)
 COMMAND(signer)
 #undef COMMAND

@@ -21,6 +21,7 @@ const struct command commands[] = {
 		cmd_check},
 	{"config", "operate", "check, show and explain the configuration", cmd_config},
 	{"send", "use", "send a message, or a file of messages, with a client certificate", cmd_send},
+	{"tls", "use", "try mutual TLS with a server, or be one for clients to try", cmd_tls},
 	{"bench", "use", "load over real mutual TLS, with percentiles", cmd_bench},
 	{"version", "use", "print the version", cmd_version},
 	{"signer", NULL, NULL, cmd_signer}, /* started by the daemon itself */

@@ -15,8 +15,6 @@
 #include <openssl/err.h>
 #include <pthread.h>
 
-#include "tls/verify.h"
-
 /* A leaf, its issuer and a root with RSA-4096 take 6 KB. */
 enum { CLIENT_CHAIN_BYTES_MAX = 16 * 1024 };
 
@@ -183,7 +181,7 @@ static int trust(SSL_CTX *ctx, const char *ca_file, bool announce, struct err *e
 static int listener_new(const struct tls_server_options *o, struct listener **ret, struct err *e)
 {
 	struct listener *l = calloc(1, sizeof(*l));
-	if (!l || !(l->trust_domain = strdup(o->trust_domain))) {
+	if (!l || (o->trust_domain && !(l->trust_domain = strdup(o->trust_domain)))) {
 		free(l);
 		return err_oom(e);
 	}
@@ -192,7 +190,9 @@ static int listener_new(const struct tls_server_options *o, struct listener **re
 		.roles = o->roles,
 		.purpose = X509_PURPOSE_SSL_CLIENT,
 		.registry = o->registry,
-		.clock = o->clock};
+		.clock = o->clock,
+		.each = o->each,
+		.arg = o->arg};
 	*ret = l;
 	return 0;
 }
@@ -213,6 +213,7 @@ static int server_ctx_new(
 	}
 	SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
 	SSL_CTX_set_alpn_select_cb(ctx, select_protocol, listener);
+	SSL_CTX_set_client_hello_cb(ctx, o->hello, o->arg);
 	if (!SSL_CTX_set_num_tickets(ctx, 0) || !SSL_CTX_set_max_early_data(ctx, 0))
 		return err_openssl(e, ERR_FATAL, "TLS context");
 	if (o->client_cert) {
@@ -231,8 +232,10 @@ int tls_client_context(
 {
 	AUTO(SSL_CTX_free_auto) SSL_CTX *ctx = NULL;
 	struct wall not_after;
-	if (ctx_new(TLS_client_method(), &ctx, e) < 0 || trust(ctx, ca_file, false, e) < 0)
+	if (ctx_new(TLS_client_method(), &ctx, e) < 0)
 		return -1;
+	if (ca_file ? trust(ctx, ca_file, false, e) < 0 : !SSL_CTX_set_default_verify_paths(ctx))
+		return ca_file ? -1 : err_openssl(e, ERR_FATAL, "the system's authorities");
 	if (cert_file && use_certificate(ctx, cert_file, key_file, &not_after, e) < 0)
 		return -1;
 	X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), X509_V_FLAG_X509_STRICT);
@@ -256,15 +259,14 @@ static bool options_copy(struct tls_server_options *to, const struct tls_server_
 	*to = *from;
 	bool copied = copy_string(&to->cert_file);
 	copied &= copy_string(&to->key_file);
-	copied &= copy_string(&to->trust_domain);
+	copied &= copy_string(&to->trust_domain) || !from->trust_domain;
 	copied &= copy_string(&to->ca_file) || !from->ca_file;
 	return copied;
 }
 
 int tls_server_new(const struct tls_server_options *o, struct tls_server **ret, struct err *e)
 {
-	require(o->cert_file && o->key_file && o->trust_domain && o->clock &&
-		(o->ca_file || !o->client_cert));
+	require(o->cert_file && o->key_file && o->clock && (o->ca_file || !o->client_cert));
 	pthread_once(&indexes_once, indexes_make);
 	struct tls_server *s = calloc(1, sizeof(*s));
 	if (!s)

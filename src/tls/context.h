@@ -13,20 +13,26 @@
 #include "tls/identity.h"
 #include "tls/openssl.h"
 #include "tls/registry.h"
+#include "tls/verify.h"
 
 struct tls_server;
 
 struct tls_server_options {
 	const char *cert_file; /* PEM: leaf, then intermediates */
 	const char *key_file;
-	const char *ca_file; /* PEM: trust anchors (and issuing CAs) for client certificates */
-	const char *trust_domain;
-	bool client_cert; /* request one; a peer without is let through with role none */
-	bool http2;       /* offer h2 before http/1.1 */
-	unsigned roles;   /* ROLE_BIT mask of roles let in at all; others: handshake alert */
+	const char *ca_file;      /* PEM: trust anchors (and issuing CAs) for client certificates */
+	const char *trust_domain; /* of the identities; NULL: any */
+	bool client_cert;         /* request one; a peer without is let through with role none */
+	bool http2;               /* offer h2 before http/1.1 */
+	unsigned roles;           /* ROLE_BIT mask of roles let in at all; others: handshake alert */
 	const struct registry
 		*registry;         /* checked in the handshake too; NULL: not; outlives every connection */
 	const struct clock *clock; /* outlives every connection */
+
+	/* For those who tell what happens; NULL: nobody listens. Called on the thread that shakes hands. */
+	SSL_client_hello_cb_fn hello;                            /* with what the client offers */
+	void (*each)(void *arg, const struct verify_step *step); /* with each step of the verdict */
+	void *arg;
 };
 
 MUST_CHECK int tls_server_new(const struct tls_server_options *o, struct tls_server **ret, struct err *e);
@@ -52,8 +58,8 @@ const char *tls_failure(const SSL *ssl, const char **ret_rule);
 /* When the first of the server's own leaf and its issuing CA ends; for health and metrics. */
 struct wall tls_server_not_after(const struct tls_server *s);
 
-/* Client side: an SSL_CTX that trusts ca_file only, sends cert_file, TLS 1.3. cert_file may be NULL. Checking the
- * server's name is left to the caller (SSL_set1_host, libcurl). */
+/* Client side: an SSL_CTX that trusts ca_file only (NULL: the system's authorities), sends cert_file, TLS 1.3.
+ * cert_file may be NULL. Checking the server's name is left to the caller (SSL_set1_host, libcurl). */
 MUST_CHECK int tls_client_context(
 	const char *cert_file, const char *key_file, const char *ca_file, SSL_CTX **ret, struct err *e);
 
