@@ -43,6 +43,7 @@ COMMAND(check)
 COMMAND(bench)
 COMMAND(config)
 COMMAND(tls)
+COMMAND(audit)
 COMMAND(version)
 COMMAND(signer)
 #undef COMMAND

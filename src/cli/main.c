@@ -19,6 +19,7 @@ const struct command commands[] = {
 	{"queue", "operate", "what waits and what failed; redrive, purge, pause, resume", cmd_queue},
 	{"check", "operate", "one question to an installation, answered as a monitoring plugin does",
 		cmd_check},
+	{"audit", "operate", "who did what; whether the trail is whole", cmd_audit},
 	{"config", "operate", "check, show and explain the configuration", cmd_config},
 	{"send", "use", "send a message, or a file of messages, with a client certificate", cmd_send},
 	{"tls", "use", "try mutual TLS with a server, or be one for clients to try", cmd_tls},

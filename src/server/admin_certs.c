@@ -337,6 +337,22 @@ static bool take_revocation(struct job *j, const json_t *in, struct store_revoke
 	return false;
 }
 
+static int audit_revocation(
+	struct server *s, const struct server_actor *actor, const struct store_revoke *op, struct err *e)
+{
+	char serial[2 * SERIAL_MAX_BYTES + 1];
+	hex_encode(op->serial, op->serial_bytes, serial);
+	AUTO(buf_auto) struct buf detail;
+	buf_init(&detail, 1024);
+	struct json_out w = json_out_to(&detail);
+	json_open_object(&w, NULL);
+	json_put_str(&w, "reason", op->reason);
+	json_put_int(&w, "revoked", op->revoked_count);
+	json_close_object(&w);
+	return server_audit(s, actor, "certificate.revoke", op->name.n ? op->name : str_of(serial), "ok",
+		buf_str(&detail), e);
+}
+
 static void run_revoke(struct job *j)
 {
 	struct server *s = server_of(j->request);
@@ -345,14 +361,11 @@ static void run_revoke(struct job *j)
 	if (!in || !take_revocation(j, in, &op))
 		return;
 	struct server_actor actor = server_actor_of(j->request);
-	char serial[2 * SERIAL_MAX_BYTES + 1];
-	hex_encode(op.serial, op.serial_bytes, serial);
 	struct err e = ERR_INIT;
 	/* The registry first: the answer must not come before the certificate is refused everywhere in here.
 	 */
 	if (store_wait(s->store, STORE_REVOKE, &op.op, &e) < 0 || server_sync_registry(s, &e) < 0 ||
-		server_audit(s, &actor, "certificate.revoke", op.name.n ? op.name : str_of(serial), "ok",
-			(struct str){"", 0}, &e) < 0) {
+		audit_revocation(s, &actor, &op, &e) < 0) {
 		job_fail(j, &e);
 		return;
 	}

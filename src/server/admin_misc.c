@@ -1,5 +1,4 @@
-/* admin_misc.c - /admin/stats, /admin/audit, /admin/clients, /admin/ca, /admin/ca/crl: what is there and who
- * did what. */
+/* admin_misc.c - /admin/stats, /admin/clients, /admin/ca, /admin/ca/crl: what is there, and who may send. */
 #include "base/auto.h"
 #include "server/internal.h"
 
@@ -28,47 +27,6 @@ static void run_stats(struct job *j)
 	json_put_str(&w, "store", str_of(store_description(s->store)));
 	store_glance(s->store, &glance);
 	json_put_str(&w, "store_trouble", str_of(glance.trouble));
-	json_close_object(&w);
-}
-
-static void put_audit_row(struct json_out *w, const struct store_audit_row *row)
-{
-	char hash[2 * sizeof(row->hash) + 1];
-	hex_encode(row->hash, sizeof(row->hash), hash);
-	json_open_object(w, NULL);
-	json_put_int(w, "sequence", row->sequence);
-	json_put_time(w, "at", row->at);
-	json_put_str(w, "actor", row->actor);
-	json_put_str(w, "origin", row->origin);
-	json_put_str(w, "action", row->action);
-	json_put_str(w, "target", row->target);
-	json_put_str(w, "result", row->result);
-	if (row->detail.n)
-		json_put_raw(w, "detail", row->detail);
-	json_put_str(w, "hash", str_of(hash));
-	json_close_object(w);
-}
-
-static void run_audit(struct job *j)
-{
-	struct server *s = server_of(j->request);
-	struct store_audit_row *rows;
-	unsigned limit, count;
-	int64_t after;
-	struct err e = ERR_INIT;
-	if (!job_limit(j, &limit) || !job_cursor(j, &after))
-		return;
-	if (store_read_audit(s->store, after, limit, &j->arena, &rows, &count, &e) < 0) {
-		job_fail(j, &e);
-		return;
-	}
-	struct json_out w = json_out_to(&j->body);
-	json_open_object(&w, NULL);
-	json_open_array(&w, "rows");
-	for (unsigned i = 0; i < count; i++)
-		put_audit_row(&w, &rows[i]);
-	json_close_array(&w);
-	job_put_cursor(&w, count == limit ? rows[count - 1].sequence : 0);
 	json_close_object(&w);
 }
 
@@ -189,7 +147,6 @@ static void run_crl(struct job *j)
 }
 
 ADMIN_HANDLER(get_stats, run_stats)
-ADMIN_HANDLER(get_audit, run_audit)
 ADMIN_HANDLER(get_clients, run_clients)
 ADMIN_HANDLER(post_suspend, run_suspend)
 ADMIN_HANDLER(post_resume, run_resume)
@@ -198,7 +155,6 @@ ADMIN_HANDLER(get_crl, run_crl)
 
 const struct http_route admin_misc_routes[] = {
 	{"GET", "/admin/stats", ADMIN, false, get_stats, "Counts of what is stored", 0},
-	{"GET", "/admin/audit", ADMIN, false, get_audit, "The audit trail, oldest first", 0},
 	{"GET", "/admin/clients", ADMIN, false, get_clients, "List clients", 0},
 	{"POST", "/admin/clients/suspend", ADMIN, false, post_suspend, "Let a client in no more, for now",
 		ADMIN_BODY_BYTES},

@@ -85,6 +85,7 @@ extern const struct http_route admin_cert_routes[];
 extern const struct http_route admin_message_routes[];
 extern const struct http_route admin_queue_routes[];
 extern const struct http_route admin_misc_routes[];
+extern const struct http_route admin_audit_routes[];
 extern const struct http_route ca_routes[];
 extern const struct http_route internal_routes[];
 

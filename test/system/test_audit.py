@@ -1,0 +1,159 @@
+"""The audit trail: what is in it, and that whoever tampers with it is found out."""
+import json
+import sqlite3
+
+import pytest
+
+from waiting import eventually
+
+
+def rows(daemon, *options):
+    """Newest first."""
+    return daemon.json("audit", "list", *options)
+
+
+def verdict(daemon, *options):
+    """(exit code, verdict)"""
+    result = daemon.cli("audit", "verify", "--json", *options, check=False)
+    return result.returncode, json.loads(result.stdout)
+
+
+# --- who, from where, what, result ---
+
+def test_every_kind_of_action_leaves_a_row(site):
+    daemon = site.daemon
+    identity = site.new_identity()
+    daemon.cli("cert", "renew", identity.name, "--out", daemon.certs)
+    daemon.cli("client", "suspend", identity.name)
+    daemon.cli("client", "resume", identity.name)
+    daemon.cli("cert", "revoke", identity.name, "--reason", "keyCompromise")
+    daemon.cli("queue", "pause", "delivery")
+    daemon.cli("queue", "resume", "delivery")
+    with site.client() as client:
+        message = client.post().json["message_id"]
+    eventually(lambda: message in daemon.delivered(), "the message is delivered")
+    daemon.cli("messages", "show", message)
+    said = [(r["action"], r["target"], r["result"]) for r in reversed(rows(daemon))]
+    name = identity.name
+    expected = [("certificate.issue", name), ("certificate.renew", name), ("client.suspend", name),
+                ("client.resume", name), ("certificate.revoke", name), ("queue.pause", "delivery"),
+                ("queue.resume", "delivery"), ("message.read", message)]
+    assert [s for s in said if s[:2] in expected] == [(*e, "ok") for e in expected]
+    assert all(r["actor"] and r["origin"] for r in rows(daemon, "--target", name))
+    revoked = rows(daemon, "--action", "certificate.revoke")[0]
+    assert revoked["detail"] == {"reason": "keyCompromise", "revoked": 2}
+
+
+def test_who_it_was_and_from_where(site):
+    admin = site.daemon.issue("alice", "--role", "admin")
+    from client import Client
+    with Client(site.daemon.address("server"), admin) as client:
+        answer = client.request("POST", "/admin/clients/suspend", json.dumps({"name": site.identity.name}),
+                                {"Content-Type": "application/json"})
+        assert answer.status == 200
+    row = rows(site.daemon, "--limit", 1)[0]
+    assert (row["actor"], row["origin"], row["action"]) == ("alice", "127.0.0.1", "client.suspend")
+    assert [r["actor"] for r in rows(site.daemon, "--actor", "alice")] == ["alice"]
+
+
+def test_filters_and_limit(shared):
+    for name in ("filter-1", "filter-2"):
+        shared.daemon.issue(name)
+    assert [r["target"] for r in rows(shared.daemon, "--limit", 2)] == ["filter-2", "filter-1"]
+    assert len(rows(shared.daemon, "--target", "filter-1")) == 1
+    at = rows(shared.daemon, "--target", "filter-2")[0]["at"]
+    assert [r["target"] for r in rows(shared.daemon, "--since", at)] == ["filter-2"]
+    assert "filter-2" not in [r["target"] for r in rows(shared.daemon, "--until", at)]
+    assert "certificate.issue" in shared.daemon.cli("audit", "list").stdout
+    assert shared.daemon.cli("audit", "list", "--since", "yesterday", check=False).returncode == 2
+
+
+# --- tampering ---
+
+@pytest.fixture
+def trail(make_daemon):
+    """A stopped daemon's directory with some rows in the trail."""
+    daemon = make_daemon()
+    for i in range(6):
+        daemon.issue(f"client-{i}")
+    return daemon
+
+
+def tamper(daemon, *statements):
+    with sqlite3.connect(next(daemon.data.glob("store/*.db"))) as db:
+        for statement in statements:
+            db.execute(statement)
+    db.close()
+
+
+# name: (statements, fault, row; None: the last plus that)
+TAMPERING = {
+    "edit": (["UPDATE audit SET target = 'mallory' WHERE sequence = 4"], "changed", 4),
+    "edit the time": (["UPDATE audit SET at_ms = at_ms + 1 WHERE sequence = 2"], "changed", 2),
+    "edit a hash": (["UPDATE audit SET hash = zeroblob(32) WHERE sequence = 3"], "changed", 3),
+    "delete": (["DELETE FROM audit WHERE sequence = 3"], "missing", 3),
+    "delete and close the gap": (["DELETE FROM audit WHERE sequence = 3",
+                                  "UPDATE audit SET sequence = sequence - 1 WHERE sequence > 3"], "changed", 3),
+    "reorder": (["UPDATE audit SET sequence = -1 WHERE sequence = 2", "UPDATE audit SET sequence = 2 WHERE sequence = 5",
+                 "UPDATE audit SET sequence = 5 WHERE sequence = -1"], "changed", 2),
+    "insert at the front": (["UPDATE audit SET sequence = sequence + 100",
+                             "INSERT INTO audit SELECT 1, at_ms, actor, origin, action, target, result, detail, hash "
+                             "FROM audit WHERE sequence = 103",
+                             "UPDATE audit SET sequence = sequence - 99 WHERE sequence > 100"], "changed", 1),
+    "truncate": (["DELETE FROM audit WHERE sequence = (SELECT max(sequence) FROM audit)"], "missing", None),
+}
+
+
+@pytest.mark.parametrize("case", TAMPERING)
+def test_tampering_is_found(trail, case):
+    statements, fault, row = TAMPERING[case]
+    code, before = verdict(trail)
+    assert code == 0 and before["intact"] and before["checked"] >= 6
+    tamper(trail, *statements)
+    code, after = verdict(trail)
+    assert code == 1 and not after["intact"]
+    assert (after["fault"], after["sequence"]) == (fault, row or before["checked"])
+    assert f"row {after['sequence']} " in trail.cli("audit", "verify", check=False).stdout
+
+
+def test_an_exported_head_finds_what_the_chain_cannot(trail, tmp_path):
+    """Rows cut off, and the count with them: what is left is whole in itself."""
+    head = tmp_path / "head.json"
+    head.write_text(trail.cli("audit", "export", "--head").stdout)
+    assert verdict(trail, "--head", head)[0] == 0
+    trail.issue("later")
+    assert verdict(trail, "--head", head)[0] == 0
+    last = json.loads(head.read_text())["sequence"]
+    tamper(trail, f"DELETE FROM audit WHERE sequence >= {last}",
+           f"UPDATE counters SET value = {last - 1} WHERE name LIKE 'audit%'")
+    assert verdict(trail)[0] == 0
+    code, found = verdict(trail, "--head", head)
+    assert code == 1 and (found["fault"], found["sequence"]) == ("missing", last)
+    trail.issue("instead")
+    trail.issue("instead-2")
+    assert verdict(trail)[0] == 0
+    code, found = verdict(trail, "--head", head)
+    assert code == 1 and (found["fault"], found["sequence"]) == ("rewritten", last)
+
+
+def test_a_file_that_is_no_head(trail, tmp_path):
+    (tmp_path / "x").write_text("{}")
+    result = trail.cli("audit", "verify", "--head", tmp_path / "x", check=False)
+    assert result.returncode == 1 and "export --head" in result.stderr
+
+
+# --- with and without a daemon ---
+
+def test_export(make_daemon):
+    daemon = make_daemon()
+    for i in range(3):
+        daemon.issue(f"client-{i}")
+    without = daemon.cli("audit", "export").stdout
+    exported = [json.loads(line) for line in without.splitlines()]
+    assert [r["sequence"] for r in exported] == list(range(1, len(exported) + 1))
+    assert exported[-1]["hash"] == json.loads(daemon.cli("audit", "export", "--head").stdout)["hash"]
+    daemon.start()
+    running = daemon.cli("audit", "export").stdout
+    assert running.startswith(without)
+    code, found = verdict(daemon)
+    assert code == 0 and found["checked"] == len(running.splitlines())
