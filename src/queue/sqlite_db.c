@@ -84,8 +84,28 @@ static enum err_kind kind_of(int code)
 	}
 }
 
+/* A read that the disk answers with EIO is reported as a damaged database (SQLITE_IOERR_CORRUPTFS becomes
+ * SQLITE_CORRUPT). So the disk itself is asked: while it does not answer, nobody knows of any damage. */
+static bool disk_fails_to_read(const struct sqlite_db *db)
+{
+	static const int files[] = {SQLITE_FCNTL_FILE_POINTER, SQLITE_FCNTL_JOURNAL_POINTER};
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		char byte;
+		sqlite3_file *file = NULL;
+		if (sqlite3_file_control(db->handle, "main", files[i], &file) != SQLITE_OK || !file ||
+			!file->pMethods)
+			continue;
+		int code = file->pMethods->xRead(file, &byte, sizeof(byte), 0);
+		if (code != SQLITE_OK && code != SQLITE_IOERR_SHORT_READ)
+			return true;
+	}
+	return false;
+}
+
 static int failed(const struct sqlite_db *db, int code, struct err *e)
 {
+	if ((code & 0xff) == SQLITE_CORRUPT && disk_fails_to_read(db))
+		return err_set(e, ERR_RETRY, "queue.db: the disk fails to read it");
 	enum err_kind kind = kind_of(code);
 	int sys_errno = sqlite3_system_errno(db->handle);
 	bool from_system = kind == ERR_RETRY && sys_errno;

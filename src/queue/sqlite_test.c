@@ -32,6 +32,7 @@ static struct {
 	unsigned fail_at, fail_count; /* of the writes, truncations and syncs of all files, from 1; 0: none */
 	unsigned calls;
 	int code; /* what a failure is */
+	bool fail_reads;
 } disk;
 
 struct disk_file {
@@ -60,7 +61,8 @@ static int disk_close(sqlite3_file *f)
 
 static int disk_read(sqlite3_file *f, void *out, int n, sqlite3_int64 at)
 {
-	return real_of(f)->pMethods->xRead(real_of(f), out, n, at);
+	/* As SQLite's own layer answers EIO. */
+	return disk.fail_reads ? SQLITE_IOERR_CORRUPTFS : real_of(f)->pMethods->xRead(real_of(f), out, n, at);
 }
 
 static int disk_write(sqlite3_file *f, const void *bytes, int n, sqlite3_int64 at)
@@ -404,6 +406,30 @@ static void test_error_names_the_cause(void **state)
 	assert_non_null(strstr(e.text, "full"));
 }
 
+/* A disk that is gone altogether, as after the file system was shut down: it may come back, and nothing is
+ * known to be damaged. */
+static void test_dead_disk_is_no_damage(void **state)
+{
+	struct bed *b = *state;
+	struct uuid id = put_one(b);
+	disk.calls = 0;
+	disk.fail_at = 1;
+	disk.fail_count = 1000;
+	disk.code = SQLITE_IOERR;
+	disk.fail_reads = true;
+	for (unsigned i = 0; i < 3; i++) {
+		struct sealed m = new_message(b, 100);
+		struct err e = ERR_INIT;
+		assert_int_equal(put_message(b, &m, &e), -1);
+		assert_int_equal(e.kind, ERR_RETRY);
+	}
+	disk.fail_at = 0;
+	disk.fail_reads = false;
+	assert_int_equal(driver->probe(b->state, NULL), 0);
+	assert_true(is_there(b, id));
+	put_one(b);
+}
+
 /* --- the log --- */
 
 static void put_pages(struct bed *b, unsigned pages)
@@ -651,6 +677,7 @@ int main(void)
 		CASE(disk_errors),
 		CASE(full_disk),
 		CASE(error_names_the_cause),
+		CASE(dead_disk_is_no_damage),
 		CASE(log_is_bounded),
 		CASE(failed_checkpoint_is_tried_again),
 		CASE(idle_queue_moves_its_log),
