@@ -11,9 +11,13 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "base/clock.h"
+
+enum { LOCK_RETRY_NS = 10 * 1000 * 1000 };
 
 static enum err_kind kind_of(int sys_errno)
 {
@@ -227,12 +231,24 @@ static int locked_by_other(int fd, const char *path, struct err *e)
 	return err_set(e, ERR_CONFLICT, "'%s' is in use by process %llu", path, (unsigned long long)pid);
 }
 
-int file_lock(const char *path, int *ret_fd, struct err *e)
+/* As flock without waiting, until the deadline. */
+static int lock_until(int fd, struct mono deadline)
+{
+	const struct timespec pause = {0, LOCK_RETRY_NS};
+	int rc = flock(fd, LOCK_EX | LOCK_NB);
+	while (rc < 0 && errno == EWOULDBLOCK && !mono_reached(clock_mono(&clock_system), deadline)) {
+		nanosleep(&pause, NULL);
+		rc = flock(fd, LOCK_EX | LOCK_NB);
+	}
+	return rc;
+}
+
+int file_lock_wait(const char *path, int64_t wait_ms, int *ret_fd, struct err *e)
 {
 	AUTO(fd_auto) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return file_err(e, "open", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+	if (lock_until(fd, mono_add_ms(clock_mono(&clock_system), wait_ms)) < 0) {
 		if (errno != EWOULDBLOCK)
 			return file_err(e, "lock", path);
 		return locked_by_other(fd, path, e);
@@ -241,4 +257,9 @@ int file_lock(const char *path, int *ret_fd, struct err *e)
 	dprintf(fd, "%ld\n", (long)getpid());
 	*ret_fd = TAKE_FD(fd);
 	return 0;
+}
+
+int file_lock(const char *path, int *ret_fd, struct err *e)
+{
+	return file_lock_wait(path, 0, ret_fd, e);
 }

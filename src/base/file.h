@@ -29,6 +29,9 @@ MUST_CHECK int dir_sync_parent(const char *path, struct err *e);
  * process, or another open of this one, holds it; the text names the process's id. */
 MUST_CHECK int file_lock(const char *path, int *ret_fd, struct err *e);
 
+/* The same, but a holder gets up to `wait_ms` to let go: one whose parent was killed ends in a moment. */
+MUST_CHECK int file_lock_wait(const char *path, int64_t wait_ms, int *ret_fd, struct err *e);
+
 /* "dir/name" in fresh memory; NULL when out of memory. */
 MUST_CHECK char *path_join(const char *dir, const char *name);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -205,6 +206,25 @@ static void lock_names_the_current_holder(void **state)
 	close(fd);
 }
 
+static void *let_go(void *fd)
+{
+	close(*(int *)fd);
+	return NULL;
+}
+
+/* Whoever lets go in time is no conflict. */
+static void lock_waits(void **state)
+{
+	int fd, second = -1;
+	pthread_t holder;
+	assert_int_equal(file_lock("lock", &fd, NULL), 0);
+	assert_int_equal(file_lock_wait("lock", 20, &second, NULL), -1);
+	assert_int_equal(pthread_create(&holder, NULL, let_go, &fd), 0);
+	assert_int_equal(file_lock_wait("lock", 10000, &second, NULL), 0);
+	pthread_join(holder, NULL);
+	close(second);
+}
+
 static void joins_paths(void **state)
 {
 	static const struct {
@@ -239,6 +259,7 @@ int main(void)
 		TEST(makes_directories),
 		TEST(lock_excludes),
 		TEST(lock_names_the_current_holder),
+		TEST(lock_waits),
 		TEST(joins_paths),
 		TEST(syncs_the_parent),
 	};

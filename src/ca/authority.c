@@ -9,7 +9,13 @@
 #include "base/file.h"
 #include "ca/key.h"
 
-enum { PEM_BYTES_MAX = 64 * 1024, ROOT_DAYS = 3650, ISSUING_DAYS = 1825, DAY_MS = 24 * 60 * 60 * 1000 };
+enum {
+	PEM_BYTES_MAX = 64 * 1024,
+	ROOT_DAYS = 3650,
+	ISSUING_DAYS = 1825,
+	DAY_MS = 24 * 60 * 60 * 1000,
+	LOCK_WAIT_MS = 10000
+};
 
 static const char root_cert[] = "root.pem", root_key[] = "root.key", issuing_cert[] = "issuing.pem",
 		  issuing_key[] = "issuing.key", bundle[] = "ca.pem", crl_number[] = "crl-number";
@@ -173,7 +179,9 @@ int authority_init(const struct authority_options *o, struct err *e)
 	AUTO(free_auto) char *lock_path = path_join(o->dir, "lock");
 	if (!lock_path)
 		return err_oom(e);
-	if (dir_make(o->dir, 0700, e) < 0 || file_lock(lock_path, &lock, e) < 0 || make_missing(o, e) < 0)
+	/* A signer whose daemon was killed finishes what it is at before it ends. */
+	if (dir_make(o->dir, 0700, e) < 0 || file_lock_wait(lock_path, LOCK_WAIT_MS, &lock, e) < 0 ||
+		make_missing(o, e) < 0)
 		return -1;
 	struct authority trial;
 	if (authority_load(o, &trial, e) < 0)
