@@ -3,14 +3,13 @@
 test_disk.py has the errors one by one; here the kernel makes them, wherever it likes. The data directory is a small
 file system in a mount namespace of this process and its children. Needs root.
 """
-import ctypes
 import errno
 import os
 import shutil
-import subprocess
 
 import pytest
 
+import disks
 from client import Load
 from daemon import Site
 from test_disk import SOON, check_ledger
@@ -19,46 +18,32 @@ from waiting import eventually
 SIZE_BYTES = 48 << 20
 # Much less than the default, so that the disk may be full before the watermark has stopped anything.
 WATERMARK = "1MiB"
-CLONE_NEWNS = 0x20000
 
 
 @pytest.fixture(scope="module")
 def own_mounts():
-    """What is mounted from here on, nobody else sees, and it ends with this process."""
-    if os.geteuid() != 0 or ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS) != 0:
-        pytest.skip("needs root, to mount a file system")
-    if subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True).returncode != 0:
-        pytest.skip("may not mount here")
+    try:
+        disks.own_mounts()
+    except disks.Unable as e:
+        pytest.skip(str(e))
 
 
-def make_tmpfs(image, where):
-    return ["mount", "-t", "tmpfs", "-o", f"size={SIZE_BYTES}", "none", where]
-
-
-def make_ext4(image, where):
-    if not shutil.which("mkfs.ext4"):
-        pytest.skip("needs mkfs.ext4")
-    image.touch()
-    os.truncate(image, SIZE_BYTES)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
-    return ["mount", "-o", "loop", image, where]
-
-
-@pytest.fixture(params=[make_tmpfs, make_ext4], ids=["tmpfs", "ext4"])
+@pytest.fixture(params=[disks.Tmpfs, disks.Ext4], ids=["tmpfs", "ext4"])
 def small_disk(request, own_mounts, make_daemon, tmp_path):
     """A running daemon whose data directory is a small file system."""
     daemon = make_daemon()
     template = daemon.directory / "template"
     daemon.data.rename(template)
     daemon.data.mkdir()
-    mounted = subprocess.run(request.param(tmp_path / "image", daemon.data), capture_output=True, text=True)
-    if mounted.returncode != 0:
-        pytest.skip(mounted.stderr)
+    try:
+        disk = request.param(tmp_path / "image", daemon.data, SIZE_BYTES)
+    except disks.Unable as e:
+        pytest.skip(str(e))
     shutil.copytree(template, daemon.data, dirs_exist_ok=True)
     daemon.settings |= SOON | {"disk_free_min": WATERMARK}
     yield Site(daemon.start())
     daemon.close()
-    subprocess.run(["umount", daemon.data], check=True)
+    disk.unmount()
 
 
 def fill(path):
