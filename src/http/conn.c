@@ -159,6 +159,8 @@ static void let_go(struct conn *c)
 	deadline_clear(&c->read_deadline);
 	deadline_clear(&c->write_deadline);
 	buf_wipe(&c->in);
+	c->shard->answer_bytes -= conn_unsent(c);
+	c->out_sent = 0;
 	buf_wipe(&c->out);
 	if (c->protocol)
 		c->protocol->closed(c);
@@ -231,7 +233,11 @@ void conn_finish(struct conn *c)
 
 void conn_leave(struct conn *c)
 {
-	c->leaving = true;
+	/* The end of an answer may still be on its way. */
+	if (conn_unsent(c))
+		c->finishing = true;
+	else
+		c->leaving = true;
 }
 
 void conn_break(struct conn *c)
@@ -343,7 +349,9 @@ void conn_send(struct conn *c, struct str bytes)
 		buf_consume(&c->out, c->out_sent);
 		c->out_sent = 0;
 	}
+	size_t before = conn_unsent(c);
 	buf_add(&c->out, bytes.p + sent, bytes.n - sent);
+	c->shard->answer_bytes += conn_unsent(c) - before;
 	c->broken |= c->out.failed;
 	if (!waiting)
 		start_write_deadline(c);
@@ -353,6 +361,7 @@ void conn_send(struct conn *c, struct str bytes)
 static void count_sent(struct conn *c, size_t sent)
 {
 	c->out_sent += sent;
+	c->shard->answer_bytes -= sent;
 	if (!conn_unsent(c)) {
 		deadline_clear(&c->write_deadline);
 		buf_wipe(&c->out);

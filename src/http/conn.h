@@ -67,7 +67,6 @@ enum conn_verdict {
 struct h1 {
 	struct request *first, *last; /* in order of arrival */
 	unsigned count;
-	size_t answer_bytes; /* bodies of those that are answered, until their turn comes */
 	struct h1_scan scan;
 	struct request *incoming; /* = last, while its body arrives */
 	bool chunked;
@@ -111,7 +110,8 @@ struct conn {
 	struct deadline read_deadline, write_deadline;
 	size_t lingered_bytes;
 
-	size_t body_bytes; /* request bodies in memory */
+	size_t body_bytes;   /* request bodies in memory */
+	size_t answer_bytes; /* answers in memory, besides `out` */
 
 	const struct identity *peer;
 	bool local;
@@ -162,7 +162,7 @@ void conn_flush(struct conn *c);
 /* For protocols: the connection closes in peace once everything is sent. */
 void conn_finish(struct conn *c);
 
-/* For protocols: the connection closes now; nothing was said that the peer has yet to hear. */
+/* For protocols: no request is open, the connection closes as soon as what was said is sent. */
 void conn_leave(struct conn *c);
 
 /* For protocols: the connection is cut as soon as the protocol returns. */

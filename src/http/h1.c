@@ -11,7 +11,8 @@
 enum {
 	PIPELINE_MAX = 32,
 	UNSENT_MAX =
-		64 * 1024, /* answers that the peer does not take stop reading, and making more of them */
+		64 *
+		1024, /* answers that the peer does not take stop reading, and turning more of them into bytes */
 };
 
 static int h1_open(struct conn *c)
@@ -27,8 +28,8 @@ static bool h1_wants_input(const struct conn *c)
 	if (c->h1.incoming)
 		return true;
 	return !c->h1.no_more && c->h1.count < PIPELINE_MAX &&
-	       conn_unsent(c) + c->h1.answer_bytes < UNSENT_MAX &&
-	       c->body_bytes <= c->shard->server->conn_body_bytes / 2;
+	       conn_unsent(c) + c->answer_bytes < UNSENT_MAX &&
+	       c->body_bytes <= c->shard->server->conn_bytes / 2;
 }
 
 /* --- the queue of requests --- */
@@ -51,8 +52,6 @@ static struct request *pop(struct h1 *h)
 	if (!h->first)
 		h->last = NULL;
 	h->count--;
-	if (r->state == REQUEST_ANSWERED)
-		h->answer_bytes -= r->answer.body.n;
 	return r;
 }
 
@@ -307,7 +306,7 @@ static void add_header(struct buf *out, struct str name, struct str value)
 	buf_add(out, "\r\n", 2);
 }
 
-static void write_answer(struct buf *out, const struct request *r, struct shard *s, bool close)
+static void write_head(struct buf *out, const struct request *r, struct shard *s, bool close)
 {
 	const struct answer *a = &r->answer;
 	buf_add_str(out, status_line(a->status));
@@ -321,12 +320,26 @@ static void write_answer(struct buf *out, const struct request *r, struct shard 
 		if (a->content_type)
 			add_header(out, STR("Content-Type"), str_of(a->content_type));
 		buf_add_str(out, STR("Content-Length: "));
-		add_number(out, a->body.n);
+		add_number(out, a->text.n);
 		buf_add(out, "\r\n", 2);
 	}
 	buf_add(out, "\r\n", 2);
-	if (answer_has_body(a) && !r->head_only)
-		buf_add_str(out, buf_str(&a->body));
+}
+
+/* As much of it as fits; true when that was all. What has to wait stays where it is. */
+static bool write_answer(struct buf *out, struct request *r, struct shard *s, bool close)
+{
+	struct answer *a = &r->answer;
+	if (!a->begun)
+		write_head(out, r, s, close);
+	a->begun = true;
+	if (!answer_has_body(a) || r->head_only)
+		return true;
+	size_t left = a->text.n - a->sent, room = out->n < UNSENT_MAX ? UNSENT_MAX - out->n : 0;
+	size_t n = left < room ? left : room;
+	buf_add(out, a->text.p + a->sent, n);
+	a->sent += n;
+	return n == left;
 }
 
 static bool is_last(const struct conn *c, const struct request *r)
@@ -340,8 +353,10 @@ static struct request *gather(struct conn *c, struct buf *out, bool *ret_last)
 	struct request *r = c->h1.first;
 	bool last = false;
 	for (; r && r->state == REQUEST_ANSWERED && !last && out->n < UNSENT_MAX; r = r->next) {
-		last = is_last(c, r);
-		write_answer(out, r, c->shard, last);
+		bool closes = is_last(c, r);
+		if (!write_answer(out, r, c->shard, closes))
+			break;
+		last = closes;
 	}
 	if (r && r == c->h1.incoming && r->continue_due) {
 		r->continue_due = false;
@@ -349,11 +364,6 @@ static struct request *gather(struct conn *c, struct buf *out, bool *ret_last)
 	}
 	*ret_last = last;
 	return r;
-}
-
-static void h1_answered(struct conn *c, struct request *r)
-{
-	c->h1.answer_bytes += r->answer.body.n;
 }
 
 static void h1_output(struct conn *c)
@@ -412,7 +422,6 @@ const struct protocol protocol_h1 = {
 	.input = h1_input,
 	.wants_input = h1_wants_input,
 	.end_of_input = h1_end_of_input,
-	.answered = h1_answered,
 	.output = h1_output,
 	.drain = h1_drain,
 	.closed = h1_closed,

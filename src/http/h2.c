@@ -150,7 +150,6 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
 	size_t name_n, const uint8_t *value, size_t value_n, uint8_t flags, void *user_data)
 {
-	stats_reject(conn_of(user_data)->shard->server->stats, REJECT_MALFORMED);
 	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
@@ -259,6 +258,23 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, c
 	return 0;
 }
 
+/* GOAWAY; false when out of memory. */
+static bool leave(struct conn *c)
+{
+	c->h2.no_more = true;
+	return nghttp2_submit_goaway(c->h2.session, NGHTTP2_FLAG_NONE,
+		       nghttp2_session_get_last_proc_stream_id(c->h2.session), NGHTTP2_NO_ERROR, NULL,
+		       0) == 0;
+}
+
+/* An answer that ends the connection is out, or lost: GOAWAY comes behind it, since some clients give up at once
+ * what they are still reading. */
+static void leave_if_asked(struct conn *c, const struct request *r)
+{
+	if (r->answer.close && !c->h2.no_more && !leave(c))
+		out_of_memory(c);
+}
+
 static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t code, void *user_data)
 {
 	struct conn *c = conn_of(user_data);
@@ -268,6 +284,7 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
 		head_over(c);
 	if (!r)
 		return 0;
+	leave_if_asked(c, r);
 	/* A handler's request lives until it answers; then nobody is there any more. */
 	if (r->state == REQUEST_HANDLING)
 		r->stream_closed = true;
@@ -297,9 +314,9 @@ static ssize_t read_body(nghttp2_session *session, int32_t stream_id, uint8_t *t
 {
 	struct request *r = source->ptr;
 	struct answer *a = &r->answer;
-	size_t left = a->body.n - a->body_sent, n = left < room ? left : room;
-	memcpy(to, a->body.p + a->body_sent, n);
-	a->body_sent += n;
+	size_t left = a->text.n - a->sent, n = left < room ? left : room;
+	memcpy(to, a->text.p + a->sent, n);
+	a->sent += n;
 	if (n == left)
 		*flags |= NGHTTP2_DATA_FLAG_EOF;
 	return (ssize_t)n;
@@ -323,23 +340,15 @@ static bool submit(struct conn *c, struct request *r)
 		headers[n++] = nv(name, a->headers[i].value);
 	}
 	if (answer_has_body(a)) {
-		snprintf(length, sizeof(length), "%zu", a->body.n);
+		snprintf(length, sizeof(length), "%zu", a->text.n);
 		headers[n++] = nv(STR("content-length"), str_of(length));
 		if (a->content_type)
 			headers[n++] = nv(STR("content-type"), str_of(a->content_type));
 	}
-	bool with_body = answer_has_body(a) && !r->head_only && a->body.n;
+	bool with_body = answer_has_body(a) && !r->head_only && a->text.n;
 	const nghttp2_data_provider body = {.source.ptr = r, .read_callback = read_body};
 	return nghttp2_submit_response(c->h2.session, r->stream_id, headers, n, with_body ? &body : NULL) ==
 	       0;
-}
-
-static bool leave(struct conn *c)
-{
-	c->h2.no_more = true;
-	return nghttp2_submit_goaway(c->h2.session, NGHTTP2_FLAG_NONE,
-		       nghttp2_session_get_last_proc_stream_id(c->h2.session), NGHTTP2_NO_ERROR, NULL,
-		       0) == 0;
 }
 
 static void h2_answered(struct conn *c, struct request *r)
@@ -349,23 +358,46 @@ static void h2_answered(struct conn *c, struct request *r)
 		watch(c);
 		return;
 	}
-	bool ok = submit(c, r);
-	if (ok && r->answer.close && !c->h2.no_more)
-		ok = leave(c);
-	if (!ok)
+	if (!submit(c, r))
 		out_of_memory(c);
 	deadline_set(&c->shard->deadlines, &r->deadline, DEADLINE_WRITE, conn_deadline_at(c, DEADLINE_WRITE));
+}
+
+/* What nghttp2 tells the peer when it breaks the rules; we ourselves only send NO_ERROR and CANCEL. */
+static const struct {
+	uint32_t code;
+	enum reject reason;
+} complaints[] = {
+	{NGHTTP2_PROTOCOL_ERROR, REJECT_MALFORMED}, {NGHTTP2_FLOW_CONTROL_ERROR, REJECT_MALFORMED},
+	{NGHTTP2_STREAM_CLOSED, REJECT_MALFORMED}, {NGHTTP2_FRAME_SIZE_ERROR, REJECT_MALFORMED},
+	{NGHTTP2_COMPRESSION_ERROR, REJECT_MALFORMED}, {NGHTTP2_REFUSED_STREAM, REJECT_STREAMS},
+	{NGHTTP2_ENHANCE_YOUR_CALM, REJECT_FLOOD},
+	{NGHTTP2_INTERNAL_ERROR, REJECT_FLOOD}, /* what it says to one that resets too many streams */
+};
+
+static void count_complaint(struct conn *c, const nghttp2_frame *frame)
+{
+	uint32_t code = NGHTTP2_NO_ERROR;
+	if (frame->hd.type == NGHTTP2_GOAWAY)
+		code = frame->goaway.error_code;
+	else if (frame->hd.type == NGHTTP2_RST_STREAM)
+		code = frame->rst_stream.error_code;
+	for (size_t i = 0; i < ARRAY_LEN(complaints); i++)
+		if (complaints[i].code == code)
+			stats_reject(c->shard->server->stats, complaints[i].reason);
 }
 
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user_data)
 {
 	struct conn *c = conn_of(user_data);
+	count_complaint(c, frame);
 	bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
 		    frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
 	struct request *r = ends ? request_of_stream(c, frame->hd.stream_id) : NULL;
 	if (!r)
 		return 0;
 	request_sent(r, shard_now(c->shard));
+	leave_if_asked(c, r);
 	deadline_set(
 		&c->shard->deadlines, &r->deadline, DEADLINE_LINGER, conn_deadline_at(c, DEADLINE_LINGER));
 	return 0;

@@ -68,6 +68,9 @@ void http_reply_close(struct http_request *r, int status, const char *content_ty
 /* As http_reply, without a copy: takes the body over and leaves *body empty. For large answers. */
 void http_reply_buf(struct http_request *r, int status, const char *content_type, struct buf *body);
 
+/* As http_reply, without a copy: for a body that outlives the server, such as a literal. */
+void http_reply_lasting(struct http_request *r, int status, const char *content_type, struct str body);
+
 /* --- problems: application/problem+json, RFC 9457 --- */
 
 /* One table (problems.def): id, code, status, title. */

@@ -94,6 +94,7 @@ static void give_up(struct answer *a)
 	a->status = http_problem_status(PROBLEM_UNAVAILABLE);
 	a->content_type = NULL;
 	a->header_count = 0;
+	a->text = (struct str){NULL, 0};
 	buf_wipe(&a->body);
 	buf_reset(&a->body);
 }
@@ -106,6 +107,8 @@ static void answer(struct request *r, int status, const char *content_type, bool
 	r->answer.close |= close;
 	if (r->failed || r->answer.body.failed)
 		give_up(&r->answer);
+	if (!r->answer.text.p)
+		r->answer.text = buf_str(&r->answer.body);
 	answered(r);
 }
 
@@ -129,6 +132,13 @@ void http_reply_buf(struct http_request *r, int status, const char *content_type
 	buf_wipe(&q->answer.body);
 	q->answer.body = *body;
 	buf_init(body, body->ceiling_bytes);
+	answer(q, status, content_type, false);
+}
+
+void http_reply_lasting(struct http_request *r, int status, const char *content_type, struct str body)
+{
+	struct request *q = request_of(r);
+	q->answer.text = body;
 	answer(q, status, content_type, false);
 }
 

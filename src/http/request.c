@@ -101,6 +101,13 @@ static void drop_body(struct request *r)
 	recycle_buf(&r->body);
 }
 
+/* Memory of answers; the text of somebody else's needs none. */
+static void count_answer(struct request *r, size_t change)
+{
+	r->conn->answer_bytes += change;
+	r->conn->shard->answer_bytes += change;
+}
+
 /* As new_request left it, but for the memory. */
 static void recycle(struct request *r)
 {
@@ -115,6 +122,8 @@ void request_release(struct request *r)
 	struct conn *c = r->conn;
 	struct shard *s = c->shard;
 	drop_body(r);
+	if (r->state == REQUEST_ANSWERED)
+		count_answer(r, -r->answer.body.n);
 	deadline_clear(&r->deadline);
 	if (s->pooled < REQUEST_POOL) {
 		recycle(r);
@@ -262,7 +271,7 @@ size_t request_body_ceiling(const struct request *r)
 static bool has_room(const struct conn *c, size_t n)
 {
 	const struct shard *s = c->shard;
-	return c->body_bytes + n <= s->server->conn_body_bytes &&
+	return c->body_bytes + n <= s->server->conn_bytes &&
 	       s->body_bytes + n <= s->limits.body_bytes / s->server->io_count;
 }
 
@@ -295,22 +304,44 @@ static void count_in_flight(struct shard *s, int change)
 }
 
 /* Each loop has its share of the limit, so that no counter is written by several threads. */
-static bool take_place(struct request *r)
+static bool is_place_free(const struct shard *s)
 {
-	struct shard *s = r->conn->shard;
 	unsigned loops = s->server->io_count;
 	unsigned share = (s->limits.requests_in_flight + loops - 1) / loops;
-	if (atomic_load_explicit(&s->in_flight, memory_order_relaxed) >= share)
-		return false;
-	count_in_flight(s, 1);
-	r->counted = true;
-	return true;
+	return atomic_load_explicit(&s->in_flight, memory_order_relaxed) < share;
+}
+
+/* A small request may have a large answer, so who does not read them gets no more. */
+static bool is_answer_room(const struct conn *c)
+{
+	const struct shard *s = c->shard;
+	return c->answer_bytes < s->server->conn_bytes &&
+	       s->answer_bytes < s->limits.answer_bytes / s->server->io_count;
+}
+
+static void refuse_crowded(struct request *r, enum reject reason, const char *detail)
+{
+	stats_reject(r->conn->shard->server->stats, reason);
+	request_refuse(r, PROBLEM_UNAVAILABLE, detail, false);
+}
+
+static void take_place(struct request *r)
+{
+	if (!is_place_free(r->conn->shard)) {
+		refuse_crowded(r, REJECT_IN_FLIGHT, "too many requests are being answered");
+	} else if (!is_answer_room(r->conn)) {
+		refuse_crowded(r, REJECT_ANSWER_ROOM, "too many answers wait to be read");
+	} else {
+		count_in_flight(r->conn->shard, 1);
+		r->counted = true;
+	}
 }
 
 void request_answered(struct request *r)
 {
 	drop_body(r);
 	r->state = REQUEST_ANSWERED;
+	count_answer(r, r->answer.body.n);
 	if (r->counted)
 		count_in_flight(r->conn->shard, -1);
 	r->counted = false;
@@ -327,10 +358,8 @@ static void reply_refusal(struct request *r)
 void request_dispatch(struct request *r)
 {
 	r->state = REQUEST_HANDLING;
-	if (!r->refusal.set && !take_place(r)) {
-		stats_reject(r->conn->shard->server->stats, REJECT_IN_FLIGHT);
-		request_refuse(r, PROBLEM_UNAVAILABLE, "too many requests are being answered", false);
-	}
+	if (!r->refusal.set)
+		take_place(r);
 	if (r->refusal.set) {
 		reply_refusal(r);
 	} else {
@@ -346,5 +375,5 @@ void request_sent(const struct request *r, struct mono now)
 	stats_answered(
 		server->stats, r->route_index, r->head_only && r->http.route, r->answer.status, duration_ns);
 	if (server->options.answered)
-		server->options.answered(&r->http, r->answer.status, r->answer.body.n, duration_ns);
+		server->options.answered(&r->http, r->answer.status, r->answer.text.n, duration_ns);
 }

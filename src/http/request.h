@@ -25,8 +25,10 @@ struct answer {
 	const char *content_type;
 	struct http_header headers[ANSWER_HEADERS];
 	unsigned header_count;
-	struct buf body;
-	size_t body_sent; /* HTTP/2: given to nghttp2 */
+	struct buf body; /* unless the text is somebody else's */
+	struct str text; /* what is sent as the body */
+	size_t sent;     /* of `text`: given to the connection, or to nghttp2 */
+	bool begun;      /* HTTP/1: the head was given to the connection */
 	bool close;
 };
 
@@ -94,7 +96,8 @@ MUST_CHECK bool request_add_body(struct request *r, struct str piece);
 /* Complete: calls the handler, or answers the refusal. */
 void request_dispatch(struct request *r);
 
-/* http_reply was called: the state changes; the place of a request in flight and its body are free again. */
+/* http_reply was called: the state changes; the place of a request in flight and its body are free again, and the
+ * answer takes room until it is released. */
 void request_answered(struct request *r);
 
 /* Counts the answer that leaves now, for metrics and the access log. */

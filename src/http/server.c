@@ -32,6 +32,7 @@ void http_limits_default(struct http_limits *l)
 		.linger_ms = 2000,
 		.requests_in_flight = 16384,
 		.body_bytes = 256u << 20,
+		.answer_bytes = 256u << 20,
 		.streams = 128,
 	};
 }
@@ -145,8 +146,8 @@ static int start_listeners(
 	return 0;
 }
 
-/* A client may send several of the largest bodies side by side on one connection. */
-static size_t conn_body_bytes(const struct http_route *routes)
+/* A client may send several of the largest bodies side by side on one connection, and leave as much unread. */
+static size_t conn_bytes(const struct http_route *routes)
 {
 	enum { AT_LEAST = 8 << 20, SIDE_BY_SIDE = 4 };
 	size_t most = AT_LEAST;
@@ -176,7 +177,7 @@ int http_server_start(const struct http_server_options *o, struct http_server **
 		return err_oom(e);
 	init_lock(s);
 	s->options = *o;
-	s->conn_body_bytes = conn_body_bytes(o->routes);
+	s->conn_bytes = conn_bytes(o->routes);
 	if (start(s, o, e) < 0) {
 		http_server_drain(s, 0);
 		http_server_free(s);

@@ -25,6 +25,7 @@ struct http_limits {
 	int64_t linger_ms;           /* after our last word, for the peer to hear it and to stop sending */
 	unsigned requests_in_flight; /* over all connections of this server; past it 503 */
 	size_t body_bytes;           /* request bodies in memory, the same */
+	size_t answer_bytes;         /* answers that were not read yet, the same */
 	unsigned streams;            /* HTTP/2: concurrent streams a connection */
 };
 

@@ -38,14 +38,25 @@ static void name(struct http_request *r)
 	http_reply(r, 201, NULL, STR(""));
 }
 
+static _Atomic unsigned large_count;
+
 static void large(struct http_request *r)
 {
 	struct buf body;
+	large_count++;
 	buf_init(&body, SIZE_MAX / 2);
 	char *at = buf_reserve(&body, LARGE_BYTES);
 	memset(at, 'x', LARGE_BYTES);
 	buf_commit(&body, LARGE_BYTES);
 	http_reply_buf(r, 200, "text/plain", &body);
+}
+
+static const char lasting_text[300000] = {
+	[0] = 'a', [1 ... sizeof(lasting_text) - 2] = 'x', [sizeof(lasting_text) - 1] = 'z'};
+
+static void lasting(struct http_request *r)
+{
+	http_reply_lasting(r, 200, "text/plain", str_mem(lasting_text, sizeof(lasting_text)));
 }
 
 /* Uses all that its arena gives, and then wants to set a header. */
@@ -99,6 +110,7 @@ static const struct http_route routes[] = {
 	{"POST", "/echo", ROLE_BIT(ROLE_NONE), .handler = echo, .body_ceiling_bytes = 100000},
 	{"GET", "/names/{name}", ROLE_BIT(ROLE_NONE), .handler = name},
 	{"GET", "/large", ROLE_BIT(ROLE_NONE), .handler = large},
+	{"GET", "/lasting", ROLE_BIT(ROLE_NONE), .handler = lasting},
 	{"GET", "/greedy", ROLE_BIT(ROLE_NONE), .handler = greedy},
 	{"GET", "/failed", ROLE_BIT(ROLE_NONE), .handler = too_large_to_answer},
 	{"GET", "/same", ROLE_BIT(ROLE_NONE), .handler = not_modified},
@@ -518,6 +530,11 @@ static void large_answers_wait_for_the_peer(void **state)
 	close(fd);
 }
 
+static uint64_t counted(enum metric m, const char *a, const char *b, const char *c)
+{
+	return series_value(metric_series(m, (const char *[]){"test", a, b, c, NULL}));
+}
+
 /* --- limits --- */
 
 static struct http_limits short_limits(void)
@@ -693,6 +710,92 @@ static void bodies_in_memory_are_bounded(void **state)
 	stop();
 }
 
+/* Requests behind an answer that is not read are not even taken. */
+static void pipelined_answers_are_bounded(void **state)
+{
+	enum { REQUESTS = 8 };
+	int deaf = connect_to(0), other = connect_to(0);
+	struct buf in = new_buf();
+	large_count = 0;
+	for (unsigned i = 0; i < REQUESTS; i++)
+		send_str(deaf, STR("GET /large HTTP/1.1\r\n" HOST "\r\n"));
+	while (!large_count)
+		sched_yield();
+	/* One loop serves both, in the order of what came. */
+	send_str(other, STR("GET /same HTTP/1.1\r\n" HOST "\r\n"));
+	until_has(other, &in, "304", 1);
+	assert_int_equal(large_count, 1);
+	buf_reset(&in);
+	shutdown(deaf, SHUT_WR);
+	assert_true(until_end(deaf, &in).n > (size_t)REQUESTS * LARGE_BYTES);
+	buf_clear(&in);
+	close(deaf);
+	close(other);
+}
+
+static void answers_in_memory_are_bounded(void **state)
+{
+	struct http_limits l;
+	http_limits_default(&l);
+	l.answer_bytes = LARGE_BYTES;
+	start_with(&l);
+	int deaf = connect_to(0), other = connect_to(0);
+	struct buf in = new_buf();
+	uint64_t before = counted(METRIC_HTTP_REJECTED, "answer_room", NULL, NULL);
+	large_count = 0;
+	send_str(deaf, STR("GET /large HTTP/1.1\r\n" HOST "\r\n"));
+	while (!large_count)
+		sched_yield();
+	send_str(other, STR("GET /large HTTP/1.1\r\n" HOST "\r\n"));
+	until_has(other, &in, "too many answers wait to be read", 1);
+	assert_true(has(buf_str(&in), "HTTP/1.1 503 ") && has(buf_str(&in), "\r\nRetry-After: "));
+	assert_int_equal(counted(METRIC_HTTP_REJECTED, "answer_room", NULL, NULL), before + 1);
+	/* Once it is read there is room again, and who goes away leaves his. */
+	buf_reset(&in);
+	shutdown(deaf, SHUT_WR);
+	assert_true(until_end(deaf, &in).n > LARGE_BYTES);
+	for (unsigned i = 0; i < 2; i++) {
+		int next = connect_to(0);
+		send_str(next, STR("GET /large HTTP/1.1\r\n" HOST "\r\n"));
+		while (large_count < i + 2)
+			sched_yield();
+		close(next);
+		while (http_server_connections(fixture.server) > 1)
+			sched_yield();
+	}
+	buf_clear(&in);
+	close(deaf);
+	close(other);
+	stop();
+}
+
+/* A text that need not be kept for the peer takes no room, however slowly he reads. */
+static void lasting_answers_take_no_room(void **state)
+{
+	struct http_limits l;
+	http_limits_default(&l);
+	l.answer_bytes = sizeof(lasting_text);
+	start_with(&l);
+	enum { REQUESTS = 10 };
+	int deaf = connect_to(0);
+	struct buf in = new_buf();
+	for (unsigned i = 0; i < REQUESTS; i++)
+		send_str(deaf, STR("GET /lasting HTTP/1.1\r\n" HOST "\r\n"));
+	send_str(deaf, STR("HEAD /lasting HTTP/1.1\r\n" HOST CLOSE "\r\n"));
+	struct str got = until_end(deaf, &in);
+	unsigned whole = 0, ok = 0;
+	for (size_t i = 0; i < got.n; i++) {
+		whole += i + sizeof(lasting_text) <= got.n && got.p[i] == 'a' &&
+			 !memcmp(got.p + i, lasting_text, sizeof(lasting_text));
+		ok += got.n - i >= 15 && !memcmp(got.p + i, "HTTP/1.1 200 OK", 15);
+	}
+	assert_int_equal(whole, REQUESTS);
+	assert_int_equal(ok, REQUESTS + 1);
+	buf_clear(&in);
+	close(deaf);
+	stop();
+}
+
 /* The first number that no descriptor has. */
 static int next_descriptor(void)
 {
@@ -721,11 +824,6 @@ static void running_out_of_descriptors_is_survived(void **state)
 	for (unsigned i = 0; i < ARRAY_LEN(fds); i++)
 		close(fds[i]);
 	check_exchange(&exchanges[0], 0);
-}
-
-static uint64_t counted(enum metric m, const char *a, const char *b, const char *c)
-{
-	return series_value(metric_series(m, (const char *[]){"test", a, b, c, NULL}));
 }
 
 static void requests_are_counted(void **state)
@@ -888,6 +986,9 @@ int main(void)
 		cmocka_unit_test(connections_are_bounded),
 		cmocka_unit_test(requests_in_flight_are_bounded),
 		cmocka_unit_test(bodies_in_memory_are_bounded),
+		cmocka_unit_test_setup_teardown(pipelined_answers_are_bounded, setup, teardown),
+		cmocka_unit_test(answers_in_memory_are_bounded),
+		cmocka_unit_test(lasting_answers_take_no_room),
 		cmocka_unit_test_setup_teardown(running_out_of_descriptors_is_survived, setup, teardown),
 		cmocka_unit_test_setup_teardown(requests_are_counted, setup, teardown),
 		cmocka_unit_test(limits_change_while_running),

@@ -19,10 +19,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/metrics.h"
 #include "http/server.h"
 #include "tls/craft_cert.h"
 
-enum { WAIT_MS = 10000, BODY_CEILING = 300000 };
+enum { WAIT_MS = 10000, BODY_CEILING = 300000, LARGE_BYTES = 1 << 20, CONN_ANSWER_BYTES = 8 << 20 };
 
 /* --- handlers --- */
 
@@ -35,6 +36,15 @@ static void whoami(struct http_request *r)
 {
 	http_set_header(r, "X-Host", http_header(r, STR("HOST")));
 	http_reply(r, 200, "text/plain", str_of(r->peer->name));
+}
+
+static void large(struct http_request *r)
+{
+	struct buf body;
+	buf_init(&body, LARGE_BYTES);
+	memset(buf_reserve(&body, LARGE_BYTES), 'x', LARGE_BYTES);
+	buf_commit(&body, LARGE_BYTES);
+	http_reply_buf(r, 200, "text/plain", &body);
 }
 
 static struct http_request *held[64];
@@ -54,6 +64,7 @@ static const struct http_route routes[] = {
 	{"POST", "/echo", ROLE_BIT(ROLE_NONE), .handler = echo, .body_ceiling_bytes = BODY_CEILING},
 	{"GET", "/whoami", ROLE_BIT(ROLE_CLIENT), .handler = whoami},
 	{"GET", "/admin", ROLE_BIT(ROLE_ADMIN), .handler = echo},
+	{"GET", "/large", ROLE_BIT(ROLE_NONE), .handler = large},
 	{"GET", "/hold", ROLE_BIT(ROLE_NONE), .handler = hold},
 	{NULL},
 };
@@ -257,9 +268,10 @@ struct client {
 	SSL *ssl;
 	nghttp2_session *h2;
 	struct buf in; /* HTTP/1.1: what came; HTTP/2: bodies */
-	unsigned statuses[8], status_count, closed_count;
+	unsigned statuses[8], status_count, ok_count, unavailable_count, closed_count;
 	uint32_t reset_code, goaway_code;
 	bool goaway;
+	unsigned closed_before_goaway;
 };
 
 static uint16_t port_of(const char *address)
@@ -536,9 +548,12 @@ static int on_status(nghttp2_session *session, const nghttp2_frame *frame, const
 {
 	struct client *c = client_of(user_data);
 	uint64_t status;
-	if (str_eq(str_mem(name, name_n), STR(":status")) && str_to_u64(str_mem(value, value_n), &status) &&
-		c->status_count < ARRAY_LEN(c->statuses))
+	if (!str_eq(str_mem(name, name_n), STR(":status")) || !str_to_u64(str_mem(value, value_n), &status))
+		return 0;
+	if (c->status_count < ARRAY_LEN(c->statuses))
 		c->statuses[c->status_count++] = (unsigned)status;
+	c->ok_count += status == 200;
+	c->unavailable_count += status == 503;
 	return 0;
 }
 
@@ -561,6 +576,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 {
 	struct client *c = client_of(user_data);
 	if (frame->hd.type == NGHTTP2_GOAWAY) {
+		if (!c->goaway)
+			c->closed_before_goaway = c->closed_count;
 		c->goaway = true;
 		c->goaway_code = frame->goaway.error_code;
 	}
@@ -720,12 +737,24 @@ static void check_h2_case(struct client *c, const struct h2_case *x)
 		assert_int_equal(c->in.n, 0);
 }
 
+static uint64_t rejected(const char *reason)
+{
+	return series_value(metric_series(METRIC_HTTP_REJECTED, (const char *[]){"test", reason, NULL}));
+}
+
 static void h2_requests(void **state)
 {
 	struct client c;
 	h2_connect(&c, with_cert);
-	for (size_t i = 0; i < ARRAY_LEN(h2_cases); i++)
-		check_h2_case(&c, &h2_cases[i]);
+	for (size_t i = 0; i < ARRAY_LEN(h2_cases); i++) {
+		const struct h2_case *x = &h2_cases[i];
+		uint64_t before = rejected("malformed");
+		check_h2_case(&c, x);
+		bool malformed = x->status == 400 || x->code == NGHTTP2_PROTOCOL_ERROR;
+		if (rejected("malformed") != before + malformed)
+			fail_msg("case %zu: %s be counted as malformed", i,
+				malformed ? "should" : "should not");
+	}
 	client_close(&c);
 }
 
@@ -769,12 +798,14 @@ static void h2_revocation_ends_the_connection(void **state)
 	while (h2_round(&c))
 		;
 	assert_int_equal(c.statuses[1], 403);
+	assert_int_equal(c.closed_before_goaway, 2); /* the whole answer came first */
 	client_close(&c);
 }
 
 static void h2_resets_are_bounded(void **state)
 {
 	struct client c;
+	uint64_t before = rejected("flood");
 	h2_connect(&c, without_cert);
 	nghttp2_session_set_local_window_size(c.h2, NGHTTP2_FLAG_NONE, 0, 1 << 20);
 	for (unsigned i = 0; !c.goaway && i < 2000; i++) {
@@ -785,6 +816,45 @@ static void h2_resets_are_bounded(void **state)
 	}
 	until_goaway(&c);
 	assert_int_not_equal(c.goaway_code, NGHTTP2_NO_ERROR);
+	assert_int_equal(rejected("flood"), before + 1);
+	client_close(&c);
+}
+
+static void h2_streams_are_bounded(void **state)
+{
+	struct http_limits limits;
+	http_limits_default(&limits);
+	limits.streams = 2;
+	start_with(&limits, &clock_system);
+	struct client c;
+	uint64_t before = rejected("streams");
+	h2_connect(&c, without_cert);
+	/* Sent before the limit is known here. */
+	for (unsigned i = 0; i < 3; i++)
+		h2_get(&c, "/hold");
+	until_closed(&c, 1);
+	assert_int_equal(c.reset_code, NGHTTP2_REFUSED_STREAM);
+	assert_int_equal(rejected("streams"), before + 1);
+	client_close(&c);
+	teardown(NULL);
+}
+
+/* Answers that wait for the peer's window: those past what one connection is given are refused. */
+static void h2_answers_are_bounded(void **state)
+{
+	enum { REQUESTS = 32 };
+	struct client c;
+	uint64_t before = rejected("answer_room");
+	h2_connect(&c, without_cert);
+	nghttp2_settings_entry no_window = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0};
+	nghttp2_submit_settings(c.h2, NGHTTP2_FLAG_NONE, &no_window, 1);
+	for (unsigned i = 0; i < REQUESTS; i++)
+		h2_get(&c, "/large");
+	while (c.ok_count + c.unavailable_count < REQUESTS)
+		assert_true(h2_round(&c));
+	/* The one that goes over the line is still answered. */
+	assert_int_equal(c.ok_count, CONN_ANSWER_BYTES / LARGE_BYTES);
+	assert_int_equal(rejected("answer_room"), before + c.unavailable_count);
 	client_close(&c);
 }
 
@@ -905,10 +975,13 @@ static void h2_broken_frames_end_the_connection(void **state)
 {
 	for (size_t i = 0; i < ARRAY_LEN(broken_frames); i++) {
 		struct client c;
+		uint64_t before = rejected("malformed");
 		client_connect(&c, without_cert, "\x02h2");
 		client_send(&c, broken_frames[i].frames);
 		while (client_receive(&c))
 			;
+		if (rejected("malformed") != before + 1)
+			fail_msg("%s: not counted", broken_frames[i].what);
 		client_close(&c);
 	}
 }
@@ -963,11 +1036,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(h2_revocation_ends_the_connection, setup, teardown),
 		cmocka_unit_test_setup_teardown(h2_resets_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(h2_bodies_are_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(h2_answers_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(h2_broken_frames_end_the_connection, setup, teardown),
 		cmocka_unit_test(expired_peers_are_cut_off),
 		cmocka_unit_test(connections_of_a_client_are_bounded),
 		cmocka_unit_test(handshakes_have_a_deadline),
 		cmocka_unit_test(handshakes_may_run_on_the_io_loops),
+		cmocka_unit_test(h2_streams_are_bounded),
 		cmocka_unit_test(h2_abandoned_work_is_bounded),
 		cmocka_unit_test(h2_slow_bodies_are_reset),
 		cmocka_unit_test(h2_refused_uploads_run_out),

@@ -45,6 +45,7 @@ struct shard {
 	unsigned pooled;
 	_Atomic unsigned in_flight;  /* written by the loop only */
 	size_t body_bytes;           /* request bodies in memory */
+	size_t answer_bytes;         /* answers, until the kernel has taken them */
 	_Atomic unsigned conn_count; /* those handed over and not yet closed; any thread */
 	bool draining;               /* no new connections */
 	int64_t date_second;         /* of `date` */
@@ -62,7 +63,7 @@ struct http_server {
 	unsigned io_count, shard_count;
 	struct listener **listeners;
 	unsigned listener_count;
-	size_t conn_body_bytes; /* request bodies that one connection may have in memory */
+	size_t conn_bytes; /* request bodies that one connection may have in memory, and the same of answers */
 	_Atomic unsigned next_handshake;
 	_Atomic unsigned open; /* connections */
 	pthread_mutex_t lock;

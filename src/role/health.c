@@ -190,7 +190,7 @@ static void get_openapi(struct http_request *r)
 		http_reply_problem(r, PROBLEM_NOT_FOUND, NULL);
 		return;
 	}
-	http_reply(r, 200, "application/yaml", str_of(text));
+	http_reply_lasting(r, 200, "application/yaml", str_of(text));
 }
 
 /* metrics is open to all rows of the role check: who may see them is decided by get_metrics. */
