@@ -590,6 +590,11 @@ int app_reload(struct app *a, const struct config *config, struct err *e)
 		server_reload(a->server, config);
 	if (a->worker)
 		worker_reload(a->worker, config);
+	if (a->metrics_http) {
+		struct http_limits limits;
+		limits_from_config(config, &limits);
+		http_server_set_limits(a->metrics_http, &limits);
+	}
 	return 0;
 }
 
