@@ -5,7 +5,9 @@ import signal
 import socket
 import ssl
 import time
+import urllib.parse
 
+import h2.errors
 import h2.events
 import h2.settings
 import pytest
@@ -15,7 +17,7 @@ from daemon import Sealpost, Site
 from http2 import Http2
 from test_http import BODY, CHUNKED, FIRST_LINE, HOST, LENGTH, TYPE, answers_of, post
 from test_ingest import check_problem
-from test_metrics import scrape
+from test_metrics import scrape, value
 from waiting import eventually
 
 HEAD_BYTES = 16384
@@ -371,13 +373,79 @@ def test_connections_of_one_client(start, version):
     still_works(site)
 
 
+def test_the_last_answer_comes_before_the_end_of_the_connection(start):
+    """HTTP/2: GOAWAY follows the whole answer. Some clients give up at once what they are still reading."""
+    site = start(connections_per_client=1)
+    with site.client() as first:
+        assert first.get("/livez").status == 200
+        with Http2(site.daemon.address(), site.identity) as second:
+            stream = second.open_stream("GET", "/livez")
+            names = [type(e).__name__ for e in second.wait_closed() if getattr(e, "stream_id", stream) == stream]
+    said = [n for n in names if n in ("ResponseReceived", "DataReceived", "StreamEnded", "ConnectionTerminated")]
+    assert said == ["ResponseReceived", "DataReceived", "StreamEnded", "ConnectionTerminated"]
+
+
+def test_streams(start):
+    site = start(streams_max=2)
+    rejections = Rejections(site, "streams")
+    with Http2(site.daemon.address(), site.identity) as client:
+        # All in one write, before the server has said how many there may be.
+        held = [client.open_stream("POST", "/api/v1/messages", json_type(), end=False) for _ in range(3)]
+        event = client.next_event()
+        while not isinstance(event, h2.events.StreamReset):
+            event = client.next_event()
+        assert (event.stream_id, event.error_code) == (held[2], h2.errors.ErrorCodes.REFUSED_STREAM)
+        assert client.answer(held[0], BODY).status == 202
+    rejections.expect(1)
+
+
+REFUSED_BATCH = json.dumps([0] * 1000).encode()
+
+
+def items_refused(site):
+    return value(scrape(site.daemon), "sealpost_messages_rejected_total")
+
+
+def test_pipelined_answers_that_nobody_reads(start):
+    """A small request may have a large answer: those behind it are not taken before it is read."""
+    site, count = start(io_threads=1), 20
+    head = (LENGTH.replace(b"%d" % len(BODY), b"%d" % len(REFUSED_BATCH)), )
+    line = f"POST {BATCH} HTTP/1.1\r\n".encode()
+    with RawTLS(site.daemon.address(), site.identity) as deaf:
+        deaf.send(post(*head, body=REFUSED_BATCH, line=line) * (count - 1)
+                  + post(*head, b"Connection: close\r\n", body=REFUSED_BATCH, line=line))
+        eventually(lambda: items_refused(site), "the first is answered")
+        still_works(site)
+        assert items_refused(site) <= 2000
+        assert answers_of(deaf.read_all()) == [400] * count
+
+
+def test_streams_whose_answers_nobody_reads(start):
+    """As many as one connection is given; those past it are asked to come again."""
+    site = start()
+    rejections = Rejections(site, "answer_room")
+    with Http2(site.daemon.address(), site.identity) as deaf:
+        deaf.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        statuses = set()
+        for _ in range(100):
+            stream = deaf.open_stream("POST", BATCH, json_type(), end=False)
+            deaf.h2.send_data(stream, REFUSED_BATCH, end_stream=True)
+            deaf.flush()
+            while not isinstance(event := deaf.next_event(), h2.events.ResponseReceived):
+                pass
+            statuses.add(dict(event.headers)[":status"])
+        assert statuses == {"400", "503"}
+        still_works(site)
+        rejections.expect(100 - items_refused(site) // 1000)
+
+
 def test_requests_in_flight(start, protocol):
     """Many at once where two may be: some are answered 503, at once and cheaply, and nothing else happens."""
     site, count = start(requests_in_flight=1, io_threads=1), 20
     rejections = Rejections(site, "in_flight")
     if protocol is Http2:
         with Http2(site.daemon.address(), site.identity) as client:
-            statuses = at_once_http2(client, count)
+            statuses = [a.status for a in client.post_at_once(count, BODY)]
     else:
         with RawTLS(site.daemon.address(), site.identity) as raw:
             raw.send(post(LENGTH) * (count - 1) + post(LENGTH, b"Connection: close\r\n"))
@@ -388,22 +456,12 @@ def test_requests_in_flight(start, protocol):
     still_works(site)
 
 
-def at_once_http2(client, count):
-    """count messages as streams of one write; their statuses."""
-    for _ in range(count):
-        stream = client.h2.get_next_available_stream_id()
-        client.h2.send_headers(stream, [(":method", "POST"), (":path", "/api/v1/messages"), (":scheme", "https"),
-                                        (":authority", "a"), ("content-type", "application/json")])
-        client.h2.send_data(stream, BODY, end_stream=True)
-    client.flush()
-    statuses, ended = [], 0
-    while ended < count:
-        event = client.next_event()
-        assert event, "closed"
-        if isinstance(event, h2.events.ResponseReceived):
-            statuses.append(int(dict(event.headers)[":status"]))
-        ended += isinstance(event, h2.events.StreamEnded)
-    return statuses
+def metrics_are_refused(site):
+    try:
+        scrape(site.daemon)
+    except OSError:
+        return True
+    return False
 
 
 def test_limits_can_be_changed_while_it_runs(start):
@@ -416,6 +474,10 @@ def test_limits_can_be_changed_while_it_runs(start):
         site.daemon.signal(signal.SIGHUP)
         eventually(lambda: is_refused(site), "the new limit holds")
         assert client.post().status == 202
+    # The new limit is the metrics listener's too: one at a time.
+    metrics = urllib.parse.urlsplit(site.daemon.ready["metrics"])
+    with socket.create_connection((metrics.hostname, metrics.port)):
+        eventually(lambda: metrics_are_refused(site), "the new limit holds there")
 
 
 # --- what is answered has limits too ---

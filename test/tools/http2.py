@@ -97,6 +97,28 @@ class Http2(Client):
             fields.setdefault("content-length", str(len(body)))
         return self.answer(self.open_stream(method, path, fields, end=not body), body)
 
+    def post_at_once(self, count, body):
+        """count messages as streams of one write; their answers in the order in which they end."""
+        for _ in range(count):
+            stream = self.h2.get_next_available_stream_id()
+            self.h2.send_headers(stream, [(":method", "POST"), (":path", "/api/v1/messages"), (":scheme", "https"),
+                                          (":authority", self.authority), ("content-type", "application/json")])
+            self.h2.send_data(stream, body, end_stream=True)
+        self.flush()
+        by_stream, ended = {}, []
+        while len(ended) < count:
+            event = self.next_event()
+            if event is None:
+                raise ConnectionResetError("closed before the answers were complete")
+            if isinstance(event, h2.events.ResponseReceived):
+                fields = dict(event.headers)
+                by_stream[event.stream_id] = Response(int(fields.pop(":status")), fields)
+            elif isinstance(event, h2.events.DataReceived):
+                by_stream[event.stream_id].body += event.data
+            elif isinstance(event, h2.events.StreamEnded):
+                ended.append(by_stream[event.stream_id])
+        return ended
+
     def wait_closed(self):
         """All events until the peer closes; a timeout is an error."""
         events = []

@@ -14,6 +14,7 @@
 #undef _FILE_OFFSET_BITS /* would rename pwrite to pwrite64, and both are wanted here */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -40,6 +41,8 @@ struct control {
 	_Atomic uint32_t repeat;      /* calls to fail then */
 	_Atomic uint32_t ignore_sync; /* a sync is a lie */
 	_Atomic uint32_t seed;        /* of the sectors that a cut keeps; 0: it keeps none */
+	_Atomic uint32_t slow_ms;     /* how long every sync takes, at least */
+	uint32_t reserved;
 	_Atomic uint64_t failed;      /* faults given out */
 	_Atomic uint64_t seen[CALLS]; /* calls that went by */
 };
@@ -245,6 +248,7 @@ static int file_sync(int fd, long number)
 	char path[512];
 	if (!is_ours(fd, &st, path, sizeof(path)))
 		return (int)syscall(number, fd);
+	poll(NULL, 0, (int)control->slow_ms);
 	pthread_mutex_lock(&lock);
 	int r = -1;
 	if (!fault_now(CALL_SYNC)) {

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 CALLS = ("none", "write", "sync", "truncate", "alloc")
-# As struct control: six words, then `failed` and `seen`, eight bytes each.
-WORDS = {name: 4 * i for i, name in enumerate(("call", "error", "skip", "repeat", "ignore_sync", "seed"))}
-FAILED_AT, SEEN_AT, PAGE_BYTES = 24, 32, 4096
+# As struct control: seven words and a spare one, then `failed` and `seen`, eight bytes each.
+WORDS = {name: 4 * i for i, name in enumerate(("call", "error", "skip", "repeat", "ignore_sync", "seed", "slow_ms"))}
+FAILED_AT, SEEN_AT, PAGE_BYTES = 32, 40, 4096
 FOR_GOOD = 0xFFFFFFFF
 FULL = os.environ.get("SEALPOST_TORTURE") == "full"
 
@@ -56,8 +56,11 @@ class Faults:
     def lie_about_syncs(self):
         self._put(ignore_sync=1)
 
+    def slow_syncs(self, milliseconds):
+        self._put(slow_ms=milliseconds)
+
     def clear(self):
-        self._put(call=0, ignore_sync=0)
+        self._put(call=0, ignore_sync=0, slow_ms=0)
 
 
 def sample(full, count):

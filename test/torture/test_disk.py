@@ -3,16 +3,21 @@ durable, the answer is 503, and when the fault is gone the daemon works again (b
 it ended)."""
 import errno
 import itertools
+import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from client import Client
+from client import NUMBER, Client, RawTLS
 from daemon import Site
 from faults import FOR_GOOD, error_name, sample, still_runs
+from http2 import Http2
 from waiting import eventually
 
 DISK_FAULTS = list(itertools.product(["write", "sync"], [errno.EIO, errno.ENOSPC], [1, FOR_GOOD]))
 POSTS = 40
+WAITING_MAX = 64
+MESSAGE = json.dumps({"sender_number": NUMBER, "message_body": "x"}).encode()
 # A message whose delivery hit the fault is tried again soon, also where the fault swallowed the failure itself.
 SOON = {"retry_interval": "50ms", "lease_time": "1s"}
 
@@ -105,6 +110,42 @@ def test_one_allocation_fails_under_load(faulty, skip):
     faults.clear()
     acknowledged.add(works_again(site))
     check_ledger(site, acknowledged)
+
+
+def pipelined(site, count):
+    with RawTLS(site.daemon.address(), site.identity) as raw:
+        request = b"POST /api/v1/messages HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        request += b"Content-Length: %d\r\n" % len(MESSAGE)
+        last = request + b"Connection: close\r\n\r\n" + MESSAGE
+        raw.send((request + b"\r\n" + MESSAGE) * (count - 1) + last)
+        answers = raw.read_all().split(b"HTTP/1.1 ")[1:]
+    return [(int(a[:3]), b"\r\nRetry-After: " in a) for a in answers]
+
+
+def as_streams(site, count):
+    with Http2(site.daemon.address(), site.identity) as client:
+        return [(a.status, a.header("retry-after") is not None) for a in client.post_at_once(count, MESSAGE)]
+
+
+@pytest.mark.parametrize("burst,count", [(pipelined, 32), (as_streams, 100)], ids=["http1", "http2"])
+def test_a_slow_disk_refuses_early(faulty, burst, count):
+    """More than may wait for a commit: 503 at once, while those that wait are still to hear."""
+    daemon, faults = faulty
+    daemon.settings |= SOON | {"queue_waiting_max": str(WAITING_MAX)}
+    site = Site(daemon.start())
+    faults.slow_syncs(300)
+    with ThreadPoolExecutor() as pool:
+        bursts = list(pool.map(lambda _: burst(site, count), range(4)))
+    answers = [a for b in bursts for a in b]
+    accepted = sum(status == 202 for status, _ in answers)
+    assert len(answers) == 4 * count and {status for status, _ in answers} == {202, 503}
+    assert all(retry_after == (status == 503) for status, retry_after in answers)
+    assert accepted >= WAITING_MAX // 2, "deliveries take some places too"
+    if burst is as_streams:
+        assert any(b[0][0] == 503 and 202 in dict(b) for b in bursts), "refusals do not wait for the disk"
+    faults.clear()
+    works_again(site)
+    eventually(lambda: len(site.daemon.delivered()) == accepted + 1, "those with 202, and no others")
 
 
 def test_memory_is_gone_for_a_while(faulty):

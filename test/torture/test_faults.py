@@ -2,6 +2,7 @@
 import errno
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -76,6 +77,14 @@ def test_the_right_call_fails(run, faults, call_name, action):
     faults.fail(call_name, errno.EIO, skip=1)
     assert call(faults, f"sys.exit([attempt({action}) for _ in range(3)] != [None, {errno.EIO}, None])") == 0
     assert faults.failed == 1
+
+
+def test_slow_syncs(run, faults):
+    path, call = run
+    faults.slow_syncs(200)
+    began = time.monotonic()
+    assert call(faults, "os.write(f, b'b' * 5000); os.fsync(f)") == 0
+    assert time.monotonic() - began >= 0.2 and path.read_bytes() == NEW
 
 
 def test_for_good(run, faults):
