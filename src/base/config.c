@@ -497,8 +497,13 @@ static bool cert_days_fit(const struct config *c)
 
 static bool retry_intervals_fit(const struct config *c)
 {
-	enum { FIXED }; /* the first choice of retry_policy */
-	return c->retry_policy == FIXED || c->retry_interval <= c->retry_interval_max;
+	enum { FIXED, EXPONENTIAL }; /* the first choices of retry_policy */
+	return c->retry_policy != EXPONENTIAL || c->retry_interval <= c->retry_interval_max;
+}
+
+static bool breaker_pauses_fit(const struct config *c)
+{
+	return c->breaker_pause <= c->breaker_pause_max;
 }
 
 static const struct rule {
@@ -507,6 +512,7 @@ static const struct rule {
 } rules[] = {
 	{OPTION_cert_days, OPTION_cert_days_max, cert_days_fit},
 	{OPTION_retry_interval, OPTION_retry_interval_max, retry_intervals_fit},
+	{OPTION_breaker_pause, OPTION_breaker_pause_max, breaker_pauses_fit},
 };
 
 /* "FILE:LINE: cert_days is 900, but cert_days_max is 825" */

@@ -31,6 +31,8 @@ typedef int64_t config_DURATION_MS; /* "30s", "5m", "2h", "7d", "250ms" */
 typedef int config_CHOICE;          /* index into `allowed`, which reads "a|b|c" */
 typedef char *config_STRING;        /* NULL when empty */
 typedef char *config_SECRET;
+typedef char
+	*config_DURATIONS; /* "10s,1m,1h": at least one, at most CONFIG_DURATIONS_MAX; see config_durations */
 typedef char *config_ADDRESS; /* "127.0.0.1:8001", "[::1]:0", ":8001" (all addresses); never NULL */
 
 /* Settings of one domain (DOMAIN_OPTION rows): the `domains:` mapping of the file. */
@@ -63,6 +65,10 @@ struct config_source {
 /* ERR_REJECT for what is wrong with the configuration, other kinds as file_read. */
 MUST_CHECK int config_load(const struct config_source *source, struct config **ret, struct err *e);
 void config_free(struct config *c);
+
+/* What an option of type DURATIONS holds, in milliseconds; how many. */
+enum { CONFIG_DURATIONS_MAX = 16 };
+unsigned config_durations(const char *text, int64_t ret_ms[CONFIG_DURATIONS_MAX]);
 
 /* The domain's settings, or NULL when the file does not list it. */
 const struct config_domain *config_domain(const struct config *c, struct str name);

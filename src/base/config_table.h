@@ -16,6 +16,7 @@ enum config_type {
 	CONFIG_STRING,
 	CONFIG_SECRET,
 	CONFIG_ADDRESS,
+	CONFIG_DURATIONS,
 };
 
 enum config_reload { CONFIG_LIVE, CONFIG_RESTART };

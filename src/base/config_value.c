@@ -22,6 +22,7 @@ static const struct unit duration_units[] = {
 
 static bool text_is_clean(struct str s);
 static bool text_is_address(struct str s);
+static bool text_is_durations(struct str s);
 
 static const struct type {
 	const char *name;
@@ -44,6 +45,8 @@ static const struct type {
 		.size = sizeof(config_SECRET)},
 	[CONFIG_ADDRESS] = {"address", "an address such as 127.0.0.1:8001, [::1]:8001 or :8001",
 		.text_is_valid = text_is_address, .size = sizeof(config_ADDRESS)},
+	[CONFIG_DURATIONS] = {"durations", "1 to 16 durations such as 10s,1m,1h, each from 10ms to 7d",
+		.text_is_valid = text_is_durations, .size = sizeof(config_DURATIONS)},
 };
 
 static const struct type *type_of(const struct config_option *o)
@@ -231,6 +234,43 @@ static bool text_is_address(struct str s)
 	if (bracketed)
 		return is_ip(AF_INET6, str_mem(host.p + 1, host.n - 2));
 	return host.n == 0 || is_ip(AF_INET, host);
+}
+
+/* Takes the next duration off "10s, 1m, 1h". */
+static bool next_duration(struct str *left, int64_t *ret_ms)
+{
+	struct str item;
+	if (!str_cut(left, ',', &item)) {
+		item = *left;
+		left->n = 0;
+	}
+	return parse_number(duration_units, str_trim(item), ret_ms);
+}
+
+/* Not empty, and each within what a wait may be. */
+static bool text_is_durations(struct str s)
+{
+	enum { SHORTEST_MS = 10 };
+	const int64_t longest_ms = 7LL * 24 * 3600 * 1000;
+	unsigned count = 0;
+	if (s.n && s.p[s.n - 1] == ',')
+		return false;
+	do {
+		int64_t ms;
+		if (!next_duration(&s, &ms) || ms < SHORTEST_MS || ms > longest_ms)
+			return false;
+		count++;
+	} while (s.n);
+	return count <= CONFIG_DURATIONS_MAX;
+}
+
+unsigned config_durations(const char *text, int64_t ret_ms[CONFIG_DURATIONS_MAX])
+{
+	struct str left = str_of(text);
+	unsigned count = 0;
+	while (left.n && count < CONFIG_DURATIONS_MAX && next_duration(&left, &ret_ms[count]))
+		count++;
+	return count;
 }
 
 static int set_text(const struct config_option *o, struct str text, void *base, struct err *e)

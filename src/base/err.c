@@ -52,6 +52,7 @@ int err_set(struct err *e, enum err_kind kind, const char *fmt, ...)
 		return -1;
 	e->kind = kind;
 	e->sys_errno = 0;
+	e->retry_after_ms = 0;
 	va_list ap;
 	va_start(ap, fmt);
 	put(e->text, 0, fmt, ap);
@@ -66,6 +67,7 @@ int err_sys(struct err *e, enum err_kind kind, const char *fmt, ...)
 		return -1;
 	e->kind = kind;
 	e->sys_errno = saved;
+	e->retry_after_ms = 0;
 	va_list ap;
 	va_start(ap, fmt);
 	size_t n = put(e->text, 0, fmt, ap);

@@ -10,6 +10,8 @@
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 
+#include <stdint.h>
+
 #include "base/macros.h"
 
 enum err_kind {
@@ -27,7 +29,8 @@ enum { ERR_TEXT_BYTES = 320 };
 
 struct err {
 	enum err_kind kind;
-	int sys_errno;             /* errno of a failed system call, else 0 */
+	int sys_errno;          /* errno of a failed system call, else 0 */
+	int64_t retry_after_ms; /* ERR_RETRY: whoever refused asks to be left alone this long; 0: did not say */
 	char text[ERR_TEXT_BYTES]; /* UTF-8, NUL-terminated, truncated with "..." */
 };
 

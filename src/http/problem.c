@@ -86,12 +86,22 @@ static const enum http_problem by_kind[ERR_KINDS] = {
 	[ERR_FATAL] = PROBLEM_INTERNAL_ERROR,
 };
 
+/* Rounded up: who comes back early has come in vain. */
+static unsigned retry_after_s(const struct err *e)
+{
+	if (e->retry_after_ms <= 0)
+		return 0;
+	return e->retry_after_ms < INT32_MAX ? (unsigned)((e->retry_after_ms + 999) / 1000)
+					     : INT32_MAX / 1000;
+}
+
 void http_reply_err(struct http_request *r, const struct err *e)
 {
 	enum http_problem problem = by_kind[e->kind];
 	bool tell = problem != PROBLEM_INTERNAL_ERROR;
+	struct http_problem_options o = {
+		.detail = tell && e->text[0] ? e->text : NULL, .retry_after_s = retry_after_s(e)};
 	if (!tell)
 		log_event(LOG_ERROR, "http.internal_error", LF_STR("request_id", r->request_id), LF_ERR(e));
-	http_reply_problem(
-		r, problem, &(struct http_problem_options){.detail = tell && e->text[0] ? e->text : NULL});
+	http_reply_problem(r, problem, &o);
 }
