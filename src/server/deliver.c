@@ -4,10 +4,12 @@
  * Opening proves that the message was sealed for us and that nobody changed or swapped its facts; the
  * plaintext is wiped at once. The row keeps the envelope as it came. A message that does not open, or that
  * names a client we do not have, is rejected for good; one batch is one store operation, so one commit makes
- * all of it durable. */
+ * all of it durable. When the store refuses the batch, its rows are stored one by one, so that the one at
+ * fault fails alone. */
 #include <stdlib.h>
 
 #include "base/auto.h"
+#include "base/log.h"
 #include "base/metrics.h"
 #include "crypto/seal.h"
 #include "server/internal.h"
@@ -20,7 +22,7 @@ struct session {
 	struct buf plaintext;
 	struct store_message rows[BATCH_MAX];
 	struct delivery_item *items[BATCH_MAX]; /* rows[i] belongs to *items[i] */
-	series_t stored, duplicate, rejected;
+	series_t stored, duplicate, rejected, retry;
 };
 
 int deliver_open(void *arg, void **ret_session, struct err *e)
@@ -34,6 +36,7 @@ int deliver_open(void *arg, void **ret_session, struct err *e)
 	session->stored = metric_series1(METRIC_STORED, "stored");
 	session->duplicate = metric_series1(METRIC_STORED, "duplicate");
 	session->rejected = metric_series1(METRIC_STORED, "rejected");
+	session->retry = metric_series1(METRIC_STORED, "retry");
 	if (opener_new(s->keyring, &session->opener, e) < 0) {
 		free(session);
 		return -1;
@@ -59,16 +62,25 @@ static void reject(struct session *session, struct delivery_item *item, const ch
 	series_add(session->rejected, 1);
 }
 
-/* Fills one row, or rejects the item. <0: nothing can be opened now (no memory, OpenSSL failed). */
-static int take_item(
+static void retry(struct session *session, struct delivery_item *item, const char *reason)
+{
+	item->outcome = DELIVERY_RETRY;
+	item->reason = reason;
+	series_add(session->retry, 1);
+}
+
+/* --- opening --- */
+
+/* Fills one row. 1: done; 0: the item was rejected. <0: it cannot be opened now (no memory, OpenSSL failed). */
+static int open_item(
 	struct session *session, struct delivery_item *item, struct store_message *row, struct err *e)
 {
 	const struct server *s = session->server;
+	struct message message;
 	if (!clients_known(s->clients, item->sealed->client_id, item->sealed->domain)) {
 		reject(session, item, "unknown_client");
 		return 0;
 	}
-	struct message message;
 	buf_reset(&session->plaintext);
 	int rc = opener_open(session->opener, item->sealed, &session->plaintext, &message, e);
 	if (rc >= 0) {
@@ -78,48 +90,103 @@ static int take_item(
 			.attempt_count = item->attempt_count + 1,
 		};
 		rc = keyring_blind_index(s->keyring, message.sender_number, row->sender_index, e);
+		rc = rc < 0 ? rc : 1;
 	} else if (e->kind == ERR_REJECT) {
 		reject(session, item, "does_not_open");
 		rc = 0;
-		row = NULL;
 	}
-	if (session->plaintext.n)
+	if (session->plaintext.p)
 		explicit_bzero(session->plaintext.p, session->plaintext.n);
-	if (rc < 0)
+	return rc;
+}
+
+/* Fills the rows to store; <0: nothing at all could be opened, which is no fault of any message. */
+static int open_items(struct session *session, struct delivery_item *items, unsigned count,
+	unsigned *ret_rows, struct err *e)
+{
+	unsigned rows = 0, failed = 0;
+	struct err last = ERR_INIT;
+	for (unsigned i = 0; i < count; i++) {
+		struct err why = ERR_INIT;
+		int rc = open_item(session, &items[i], &session->rows[rows], &why);
+		if (rc > 0)
+			session->items[rows++] = &items[i];
+		if (rc < 0) {
+			items[i].outcome = DELIVERY_OUTCOMES; /* none yet */
+			last = why;
+			failed++;
+		}
+	}
+	if (failed && failed == count) {
+		if (e)
+			*e = last;
+		return err_context(e, "open a message");
+	}
+	for (unsigned i = 0; failed && i < count; i++)
+		if (items[i].outcome == DELIVERY_OUTCOMES)
+			retry(session, &items[i], "not_opened_now");
+	*ret_rows = rows;
+	return 0;
+}
+
+/* --- storing --- */
+
+static int store_rows(struct session *session, unsigned from, unsigned count, struct err *e)
+{
+	struct store_messages op = {.items = &session->rows[from], .count = count};
+	if (store_wait(session->server->store, STORE_MESSAGES, &op.op, e) < 0)
+		return err_context(e, "store");
+	for (unsigned i = from; i < from + count; i++)
+		session->items[i]->outcome =
+			session->rows[i].duplicate ? DELIVERY_DUPLICATE : DELIVERY_STORED;
+	series_add(session->stored, op.stored_count);
+	if (count > op.stored_count)
+		series_add(session->duplicate, count - op.stored_count);
+	return 0;
+}
+
+/* One row that may be at fault. <0: the store cannot take anything now. */
+static int store_suspect(struct session *session, unsigned i, struct err *e)
+{
+	struct err why = ERR_INIT;
+	if (store_rows(session, i, 1, &why) >= 0)
+		return 0;
+	if (why.kind == ERR_RETRY) {
+		if (e)
+			*e = why;
 		return -1;
-	return row ? 1 : 0;
+	}
+	log_event(LOG_ERROR, "deliver.not_stored", LF_ERR(&why));
+	if (why.kind == ERR_REJECT)
+		reject(session, session->items[i], "invalid");
+	else
+		retry(session, session->items[i], "not_stored");
+	return 0;
 }
 
 int deliver_batch(void *arg, struct delivery_item *items, unsigned count, struct err *e)
 {
 	struct session *session = arg;
-	unsigned rows = 0;
+	struct err why = ERR_INIT;
+	unsigned rows;
 	if (count > BATCH_MAX)
 		return err_set(e, ERR_REJECT, "a batch holds at most %d messages", BATCH_MAX);
-	for (unsigned i = 0; i < count; i++) {
-		struct err why = ERR_INIT;
-		int rc = take_item(session, &items[i], &session->rows[rows], &why);
-		if (rc < 0) {
-			if (e)
-				*e = why;
-			return err_context(e, "open a message");
-		}
-		if (rc > 0)
-			session->items[rows++] = &items[i];
-	}
-	if (!rows)
+	if (open_items(session, items, count, &rows, e) < 0)
+		return -1;
+	if (!rows || store_rows(session, 0, rows, &why) >= 0)
 		return 0;
-	struct store_messages op = {.items = session->rows, .count = rows};
-	if (store_wait(session->server->store, STORE_MESSAGES, &op.op, e) < 0)
-		return err_context(e, "store");
+	if (why.kind == ERR_RETRY) {
+		if (e)
+			*e = why;
+		return -1;
+	}
 	for (unsigned i = 0; i < rows; i++)
-		session->items[i]->outcome =
-			session->rows[i].duplicate ? DELIVERY_DUPLICATE : DELIVERY_STORED;
-	series_add(session->stored, op.stored_count);
-	if (rows > op.stored_count)
-		series_add(session->duplicate, rows - op.stored_count);
+		if (store_suspect(session, i, e) < 0)
+			return -1;
 	return 0;
 }
+
+/* --- sessions of deliveries over the network --- */
 
 void *server_take_session(struct server *s, struct err *e)
 {

@@ -5,61 +5,93 @@
 #include <stdio.h>
 
 #include "base/auto.h"
+#include "base/log.h"
 #include "role/wire.h"
 #include "server/internal.h"
 
 enum { BATCH_MAX = 500, BATCH_BYTES = 24 * 1024 * 1024, BATCH_ARENA_BYTES = 64 * 1024 * 1024 };
 
-/* A batch as it came. */
+/* A batch as it came: every message has a place in `results`; those that could be read are `items` too. */
 struct batch {
 	struct sealed sealed[BATCH_MAX];
 	struct delivery_item items[BATCH_MAX];
-	unsigned count;
+	unsigned count; /* of items */
+	struct result {
+		struct str message_id;            /* as sent; .p NULL: none that could be read */
+		const struct delivery_item *item; /* NULL: malformed */
+	} results[BATCH_MAX];
+	unsigned result_count;
 };
 
-/* The "messages" array; NULL when the job has failed. Lives in `arena`. */
+static void take_message(struct job *j, struct batch *batch, const json_t *in, struct arena *arena)
+{
+	struct result *result = &batch->results[batch->result_count++];
+	struct delivery_item *item = &batch->items[batch->count];
+	struct sealed *sealed = &batch->sealed[batch->count];
+	struct uuid id;
+	struct err e = ERR_INIT;
+	const char *text = json_string_value(json_object_get(in, "message_id"));
+	*result = (struct result){0};
+	if (text && uuid_parse(str_of(text), &id))
+		result->message_id = str_of(text);
+	*item = (struct delivery_item){.sealed = sealed};
+	if (wire_take_sealed(in, arena, sealed, &item->attempt_count, &e) < 0) {
+		log_event(LOG_WARN, "internal.malformed_message",
+			LF_STR("request_id", j->request->request_id),
+			LF_UINT("index", batch->result_count - 1), LF_ERR(&e));
+		return;
+	}
+	result->item = item;
+	batch->count++;
+}
+
+/* The "messages" array; NULL when the job has failed. Lives in `arena` and refers to `in`. */
 static struct batch *take_batch(struct job *j, const json_t *in, struct arena *arena)
 {
 	const json_t *list = json_object_get(in, "messages");
-	struct batch *batch = arena_alloc(arena, sizeof(*batch));
+	size_t count = json_array_size(list);
 	struct err e = ERR_INIT;
-	if (!batch || !json_is_array(list) || json_array_size(list) < 1 ||
-		json_array_size(list) > BATCH_MAX) {
+	if (count < 1 || count > BATCH_MAX) {
 		job_invalid(j, "/messages", "wrong_type", "an array of 1 to 500 sealed messages is expected");
 		return NULL;
 	}
-	batch->count = (unsigned)json_array_size(list);
-	for (unsigned i = 0; i < batch->count; i++) {
-		struct delivery_item *item = &batch->items[i];
-		*item = (struct delivery_item){.sealed = &batch->sealed[i]};
-		if (wire_take_sealed(json_array_get(list, i), arena, &batch->sealed[i], &item->attempt_count,
-			    &e) < 0) {
-			job_invalid(j, arena_printf(j->request->arena, "/messages/%u", i), "malformed",
-				arena_strdup(j->request->arena, str_of(e.text)));
-			return NULL;
-		}
+	struct batch *batch = arena_alloc(arena, sizeof(*batch));
+	if (!batch) {
+		err_oom(&e);
+		job_fail(j, &e);
+		return NULL;
 	}
+	batch->count = batch->result_count = 0;
+	for (size_t i = 0; i < count; i++)
+		take_message(j, batch, json_array_get(list, i), arena);
 	return batch;
 }
 
 /* --- POST /internal/messages/deliver --- */
+
+static void put_result(struct json_out *w, const struct result *result)
+{
+	const struct delivery_item *item = result->item;
+	enum delivery_outcome outcome = item ? item->outcome : DELIVERY_REJECTED;
+	const char *code = item ? item->reason : "malformed";
+	json_open_object(w, NULL);
+	if (result->message_id.p)
+		json_put_str(w, "message_id", result->message_id);
+	else
+		json_put_null(w, "message_id");
+	json_put_str(w, "result", str_of(delivery_outcome_name(outcome)));
+	if (code)
+		json_put_str(w, "code", str_of(code));
+	json_close_object(w);
+}
 
 static void answer_delivered(struct job *j, const struct batch *batch)
 {
 	struct json_out w = json_out_to(&j->body);
 	json_open_object(&w, NULL);
 	json_open_array(&w, "results");
-	for (unsigned i = 0; i < batch->count; i++) {
-		const struct delivery_item *item = &batch->items[i];
-		char id[UUID_TEXT_BYTES];
-		uuid_format(&item->sealed->id, id);
-		json_open_object(&w, NULL);
-		json_put_str(&w, "message_id", str_of(id));
-		json_put_str(&w, "result", str_of(delivery_outcome_name(item->outcome)));
-		if (item->reason)
-			json_put_str(&w, "code", str_of(item->reason));
-		json_close_object(&w);
-	}
+	for (unsigned i = 0; i < batch->result_count; i++)
+		put_result(&w, &batch->results[i]);
 	json_close_array(&w);
 	json_close_object(&w);
 }
@@ -75,7 +107,7 @@ static void run_deliver(struct job *j)
 	if (!batch)
 		return;
 	void *session = server_take_session(s, &e);
-	if (!session || deliver_batch(session, batch->items, batch->count, &e) < 0)
+	if (!session || (batch->count && deliver_batch(session, batch->items, batch->count, &e) < 0))
 		job_fail(j, &e);
 	else
 		answer_delivered(j, batch);
@@ -113,7 +145,7 @@ static void run_register(struct job *j)
 	struct json_out w = json_out_to(&j->body);
 	json_open_object(&w, NULL);
 	json_put_int(&w, "registered", op.stored_count);
-	json_put_int(&w, "skipped", batch->count - op.stored_count);
+	json_put_int(&w, "skipped", batch->result_count - op.stored_count);
 	json_close_object(&w);
 }
 

@@ -120,7 +120,11 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	s->keyring = o->keyring;
 	s->registry = o->registry;
 	s->queue = o->queue;
-	s->destination = (struct destination){"in process", s, deliver_open, deliver_close, deliver_batch};
+	s->destination = (struct destination){.name = "in process",
+		.arg = s,
+		.open = deliver_open,
+		.close = deliver_close,
+		.deliver = deliver_batch};
 	pthread_mutex_init(&s->sync_lock, NULL);
 	pthread_mutex_init(&s->feed_lock, NULL);
 	pthread_mutex_init(&s->session_lock, NULL);
