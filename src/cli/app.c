@@ -355,10 +355,10 @@ static int open_proxy(struct app *a, const struct config *config, struct err *e)
 
 static int open_remote(struct app *a, const struct config *config, struct err *e)
 {
-	struct client_options client;
-	if (client_options_from(a, config, &client, e) < 0)
+	struct remote_options o = {.name = a->name, .timeout_ms = config->delivery_timeout};
+	if (client_options_from(a, config, &o.client, e) < 0 || client_check_files(&o.client, e) < 0)
 		return -1;
-	return remote_new(&client, a->name, &a->remote, e);
+	return remote_new(&o, &a->remote, e);
 }
 
 static int open_worker(struct app *a, const struct config *config, struct err *e)
@@ -568,7 +568,7 @@ bool app_alive(struct app *a)
 
 void app_watch_files(const struct app *a, struct watch *w)
 {
-	if (a->proxy) {
+	if (a->proxy || a->remote) {
 		watch_add(w, a->cert_file);
 		watch_add(w, a->key_file);
 	}
@@ -576,20 +576,38 @@ void app_watch_files(const struct app *a, struct watch *w)
 		watch_add(w, a->server_cert_file);
 		watch_add(w, a->server_key_file);
 	}
-	if (a->proxy || a->server)
+	if (a->proxy || a->remote || a->server)
 		watch_add(w, a->ca_file);
+}
+
+static int check_client_files(const struct app *a, const struct config *config, struct err *e)
+{
+	struct client_options client;
+	return client_options_from(a, config, &client, e) < 0 ? -1 : client_check_files(&client, e);
+}
+
+/* Connections to the main server are made anew, with the files as they are now. */
+static void reload_clients(struct app *a)
+{
+	if (a->remote)
+		remote_reload(a->remote);
+	if (a->feed)
+		feed_reload(a->feed);
+	if (a->upstream)
+		upstream_reload(a->upstream);
 }
 
 int app_reload(struct app *a, const struct config *config, struct err *e)
 {
-	if ((a->proxy && proxy_reload_certs(a->proxy, e) < 0) ||
+	if ((a->mode & (APP_PROXY | APP_WORKER) && check_client_files(a, config, e) < 0) ||
+		(a->proxy && proxy_reload_certs(a->proxy, e) < 0) ||
 		(a->server && server_reload_certs(a->server, e) < 0) ||
-		(a->proxy && proxy_reload(a->proxy, config, e) < 0))
+		(a->proxy && proxy_reload(a->proxy, config, e) < 0) ||
+		(a->worker && worker_reload(a->worker, config, e) < 0))
 		return -1;
+	reload_clients(a);
 	if (a->server)
 		server_reload(a->server, config);
-	if (a->worker)
-		worker_reload(a->worker, config);
 	if (a->metrics_http) {
 		struct http_limits limits;
 		limits_from_config(config, &limits);
@@ -605,7 +623,7 @@ static void drain(struct app *a, int64_t drain_ms)
 		health_set_draining(a->context.health);
 	if (a->proxy)
 		proxy_drain(a->proxy, drain_ms);
-	worker_stop(a->worker);
+	worker_stop(a->worker, drain_ms);
 	if (a->server)
 		server_drain(a->server, drain_ms);
 	if (a->metrics_http)

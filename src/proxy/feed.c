@@ -318,6 +318,11 @@ int feed_follow(struct feed *f, struct proxy *proxy, struct err *e)
 	return 0;
 }
 
+void feed_reload(struct feed *f)
+{
+	client_reload(f->client);
+}
+
 void feed_close(struct feed *f)
 {
 	if (!f)

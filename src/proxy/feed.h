@@ -29,6 +29,8 @@ MUST_CHECK int feed_open(const struct feed_options *o, struct feed **ret, struct
 
 /* Starts to follow the main server; `proxy` gets the sealing key from disk now and every new one. */
 MUST_CHECK int feed_follow(struct feed *f, struct proxy *proxy, struct err *e);
+/* The next question to the main server makes a connection of its own, with the files as they are then. */
+void feed_reload(struct feed *f);
 void feed_close(struct feed *f);
 
 #endif

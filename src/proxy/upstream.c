@@ -222,6 +222,13 @@ void upstream_cancel(struct upstream *u)
 			client_cancel(u->asking[i]);
 }
 
+void upstream_reload(struct upstream *u)
+{
+	client_reload(u->registering);
+	for (unsigned i = 0; i < LOOKUP_THREADS; i++)
+		client_reload(u->asking[i]);
+}
+
 void upstream_free(struct upstream *u)
 {
 	if (!u)

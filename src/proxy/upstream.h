@@ -23,6 +23,9 @@ void upstream_free(struct upstream *u);
  */
 void upstream_cancel(struct upstream *u);
 
+/* The next requests make connections of their own, with the files as they are then. From any thread. */
+void upstream_reload(struct upstream *u);
+
 void upstream_register(struct upstream *u, const struct sealed *messages, unsigned count);
 
 /* arg is the upstream. */

@@ -1,27 +1,31 @@
-/* client.c - see client.h. libcurl checks chain and host name; our own verdict (tls/verify.h) then checks the
- * profile and the role, in the same handshake. */
+/* client.c - see client.h. Our own verdict (tls/verify.h) checks chain, profile and role during the handshake;
+ * libcurl then holds the host name against the certificate.
+ *
+ * A transfer runs on a multi handle, for that one can be woken up: a cancelled call ends at once. The handle
+ * keeps one connection, so that after a reload the old one goes when the new one is put to rest. */
 #include "role/client.h"
 
 #include <curl/curl.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/auto.h"
+#include "tls/openssl.h"
 #include "tls/verify.h"
 
-enum { ANSWER_BYTES = 32 * 1024 * 1024 };
+enum { ANSWER_BYTES = 32 * 1024 * 1024, POLL_MS = 1000 };
 
 struct client {
 	CURL *curl;
+	CURLM *multi;
 	struct curl_slist *headers;
 	char *url, *trust_domain;
 	struct verify_policy policy;
 	struct buf answer;
-	atomic_bool cancelled;
-	char refused[96]; /* why the peer's certificate was refused */
+	atomic_bool cancelled, stale; /* stale: files have changed since the connection was made */
+	char refused[96];             /* why the peer's certificate was refused */
+	char why[CURL_ERROR_SIZE];    /* what libcurl says of a failed call */
 };
 
 static int judge_peer(X509_STORE_CTX *ctx, void *arg)
@@ -50,13 +54,6 @@ static size_t take_bytes(char *bytes, size_t size, size_t n, void *arg)
 	return c->answer.failed ? 0 : size * n;
 }
 
-static int stop_when_cancelled(void *arg, curl_off_t a, curl_off_t b, curl_off_t d, curl_off_t u)
-{
-	const struct client *c = arg;
-	(void)a, (void)b, (void)d, (void)u;
-	return atomic_load(&c->cancelled);
-}
-
 /* None may be left out: a libcurl on another TLS library, for one, refuses the function that gives our own
  * verdict, and would then trust any certificate of our CA. */
 static int set_options(struct client *c, const struct client_options *o, struct err *e)
@@ -78,15 +75,27 @@ static int set_options(struct client *c, const struct client_options *o, struct 
 		curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, c->headers),
 		curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, take_bytes),
 		curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, c),
-		curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, 0L),
-		curl_easy_setopt(c->curl, CURLOPT_XFERINFOFUNCTION, stop_when_cancelled),
-		curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, c),
+		curl_easy_setopt(c->curl, CURLOPT_ERRORBUFFER, c->why),
+		curl_easy_setopt(c->curl, CURLOPT_CA_CACHE_TIMEOUT, 0L),
 	};
 	for (size_t i = 0; i < ARRAY_LEN(codes); i++)
 		if (codes[i] != CURLE_OK)
 			return err_set(e, codes[i] == CURLE_OUT_OF_MEMORY ? ERR_RETRY : ERR_FATAL,
 				"libcurl refuses option %zu: %s", i, curl_easy_strerror(codes[i]));
 	return 0;
+}
+
+int client_check_files(const struct client_options *o, struct err *e)
+{
+	AUTO(x509_stack_free_auto) STACK_OF(X509) *chain = NULL, *anchors = NULL;
+	AUTO(EVP_PKEY_free_auto) EVP_PKEY *key = NULL;
+	if (x509_read_file(o->cert_file, &chain, e) < 0 || key_read_file(o->key_file, &key, e) < 0 ||
+		x509_read_file(o->ca_file, &anchors, e) < 0)
+		return -1;
+	if (X509_check_private_key(sk_X509_value(chain, 0), key) == 1)
+		return 0;
+	ERR_clear_error();
+	return err_set(e, ERR_FATAL, "'%s' is not the key of '%s'", o->key_file, o->cert_file);
 }
 
 int client_new(const struct client_options *o, struct client **ret, struct err *e)
@@ -98,9 +107,10 @@ int client_new(const struct client_options *o, struct client **ret, struct err *
 	c->url = strdup(o->url);
 	c->trust_domain = strdup(o->trust_domain);
 	c->curl = curl_easy_init();
+	c->multi = curl_multi_init();
 	c->headers = curl_slist_append(NULL, "Content-Type: application/json");
 	struct curl_slist *no_expect = c->headers ? curl_slist_append(c->headers, "Expect:") : NULL;
-	if (!c->url || !c->trust_domain || !c->curl || !no_expect) {
+	if (!c->url || !c->trust_domain || !c->curl || !c->multi || !no_expect) {
 		client_free(c);
 		return err_oom(e);
 	}
@@ -110,6 +120,7 @@ int client_new(const struct client_options *o, struct client **ret, struct err *
 		.purpose = X509_PURPOSE_SSL_SERVER,
 		.clock = o->clock,
 	};
+	curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, 1L);
 	if (set_options(c, o, e) < 0) {
 		client_free(c);
 		return -1;
@@ -123,6 +134,7 @@ void client_free(struct client *c)
 	if (!c)
 		return;
 	curl_easy_cleanup(c->curl);
+	curl_multi_cleanup(c->multi);
 	curl_slist_free_all(c->headers);
 	buf_wipe(&c->answer);
 	free(c->url);
@@ -130,19 +142,72 @@ void client_free(struct client *c)
 	free(c);
 }
 
+/* --- one call --- */
+
 /* What an answer's status means to the caller. */
 static int status_to_err(const struct client *c, long status, struct err *e)
 {
 	AUTO(json_auto) json_t *problem = NULL;
 	const char *detail = NULL;
+	curl_off_t retry_after_s = 0;
 	if (json_read(buf_str(&c->answer), &problem, NULL) == 0)
 		detail = json_string_value(json_object_get(problem, "detail"));
 	enum err_kind kind = status == 401 || status == 403   ? ERR_FORBIDDEN
 			     : status == 404                  ? ERR_NOT_FOUND
 			     : status == 429 || status >= 500 ? ERR_RETRY
 							      : ERR_REJECT;
-	return err_set(
-		e, kind, "%s answered %ld%s%s", c->url, status, detail ? ": " : "", detail ? detail : "");
+	err_set(e, kind, "%s answered %ld%s%s", c->url, status, detail ? ": " : "", detail ? detail : "");
+	if (e && kind == ERR_RETRY &&
+		curl_easy_getinfo(c->curl, CURLINFO_RETRY_AFTER, &retry_after_s) == CURLE_OK &&
+		__builtin_mul_overflow(retry_after_s, 1000, &e->retry_after_ms))
+		e->retry_after_ms = INT64_MAX;
+	return -1;
+}
+
+static void prepare(
+	struct client *c, const char *method, const char *url, struct str body, int64_t timeout_ms)
+{
+	buf_reset(&c->answer);
+	c->refused[0] = c->why[0] = 0;
+	curl_easy_setopt(c->curl, CURLOPT_URL, url);
+	curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
+	curl_easy_setopt(c->curl, CURLOPT_FRESH_CONNECT, (long)atomic_exchange(&c->stale, false));
+	/* HTTPGET undoes what a POST before left behind. */
+	curl_easy_setopt(c->curl, CURLOPT_HTTPGET, 1L);
+	if (body.n) {
+		curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, body.p);
+		curl_easy_setopt(c->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.n);
+	}
+	curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, method);
+}
+
+/* Until the transfer is done or cancelled. */
+static CURLcode transfer(struct client *c)
+{
+	int running = 1, left;
+	CURLMcode rc = curl_multi_add_handle(c->multi, c->curl);
+	while (rc == CURLM_OK && running && !atomic_load(&c->cancelled)) {
+		rc = curl_multi_perform(c->multi, &running);
+		if (rc == CURLM_OK && running)
+			rc = curl_multi_poll(c->multi, NULL, 0, POLL_MS, NULL);
+	}
+	const CURLMsg *done = curl_multi_info_read(c->multi, &left);
+	CURLcode code = done                        ? done->data.result
+			: rc == CURLM_OK            ? CURLE_ABORTED_BY_CALLBACK
+			: rc == CURLM_OUT_OF_MEMORY ? CURLE_OUT_OF_MEMORY
+						    : CURLE_FAILED_INIT;
+	curl_multi_remove_handle(c->multi, c->curl);
+	return code;
+}
+
+/* In words; what our own verdict said comes before what libcurl makes of it. */
+static int transfer_failed(const struct client *c, CURLcode code, struct err *e)
+{
+	if (code == CURLE_ABORTED_BY_CALLBACK)
+		return err_set(e, ERR_RETRY, "%s: cancelled", c->url);
+	if (c->refused[0])
+		return err_set(e, ERR_RETRY, "%s: its certificate is refused: %s", c->url, c->refused);
+	return err_set(e, ERR_RETRY, "%s: %s", c->url, c->why[0] ? c->why : curl_easy_strerror(code));
 }
 
 int client_call(struct client *c, const char *method, const char *path, struct str body, int64_t timeout_ms,
@@ -153,21 +218,10 @@ int client_call(struct client *c, const char *method, const char *path, struct s
 		url = NULL;
 		return err_oom(e);
 	}
-	buf_reset(&c->answer);
-	c->refused[0] = 0;
-	curl_easy_setopt(c->curl, CURLOPT_URL, url);
-	curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
-	/* HTTPGET undoes what a POST before left behind. */
-	curl_easy_setopt(c->curl, CURLOPT_HTTPGET, 1L);
-	if (body.n) {
-		curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, body.p);
-		curl_easy_setopt(c->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.n);
-	}
-	curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, method);
-	CURLcode code = curl_easy_perform(c->curl);
+	prepare(c, method, url, body, timeout_ms);
+	CURLcode code = transfer(c);
 	if (code != CURLE_OK)
-		return err_set(e, ERR_RETRY, "%s: %s%s%s", c->url, curl_easy_strerror(code),
-			c->refused[0] ? ": " : "", c->refused);
+		return transfer_failed(c, code, e);
 	long status = 0;
 	curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (status < 200 || status > 299)
@@ -180,4 +234,10 @@ int client_call(struct client *c, const char *method, const char *path, struct s
 void client_cancel(struct client *c)
 {
 	atomic_store(&c->cancelled, true);
+	curl_multi_wakeup(c->multi);
+}
+
+void client_reload(struct client *c)
+{
+	atomic_store(&c->stale, true);
 }

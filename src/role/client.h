@@ -4,10 +4,11 @@
  * The peer must chain to our CA, carry the name in the URL, and hold a certificate of role `server`: a stolen
  * client certificate with the right name does not pass for the main server.
  *
- * Ownership: one client is one connection's worth of state; new/free.
- * Threads:   one thread at a time per client; calls block up to their timeout.
- * Errors:    ERR_RETRY when the server cannot be reached or answers 429, 503 or 5xx;
- *            ERR_FORBIDDEN 401, 403; ERR_NOT_FOUND 404; ERR_REJECT other 4xx and answers that are not JSON.
+ * Ownership: one client is one connection's worth of state; new/free. The file names stay with the caller.
+ * Threads:   one thread at a time per client; calls block up to their timeout. cancel and reload from any.
+ * Errors:    ERR_RETRY when the server cannot be reached or answers 429, 503 or 5xx, with what its
+ *            Retry-After asks for; ERR_FORBIDDEN 401, 403; ERR_NOT_FOUND 404; ERR_REJECT other 4xx and
+ *            answers that are not JSON.
  * Security:  errors carry no bodies. */
 #ifndef ROLE_CLIENT_H
 #define ROLE_CLIENT_H
@@ -24,6 +25,9 @@ struct client_options {
 	int64_t connect_ms;
 };
 
+/* Whether certificate and key can be read and belong together, and the CA file can be read. */
+MUST_CHECK int client_check_files(const struct client_options *o, struct err *e);
+
 MUST_CHECK int client_new(const struct client_options *o, struct client **ret, struct err *e);
 void client_free(struct client *c);
 
@@ -31,7 +35,10 @@ void client_free(struct client *c);
 MUST_CHECK int client_call(struct client *c, const char *method, const char *path, struct str body,
 	int64_t timeout_ms, json_t **ret, struct err *e);
 
-/* Ends a call under way, from another thread; calls to come end at once too. */
+/* Ends a call under way; calls to come end at once too. */
 void client_cancel(struct client *c);
+
+/* The next call makes a connection of its own, with the files as they are then. */
+void client_reload(struct client *c);
 
 #endif

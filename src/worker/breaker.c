@@ -3,11 +3,11 @@
 
 #include <stdio.h>
 
-enum { PAUSE_FIRST_MS = 100, PAUSE_MAX_MS = 10000, PROBE_WAIT_MS = 50 };
+enum { ALONE_WAIT_MS = 50 }; /* how soon those ask again who wait for the one that is out alone */
 
-void breaker_init(struct breaker *b)
+void breaker_init(struct breaker *b, const struct breaker_options *o)
 {
-	*b = (struct breaker){.state = BREAKER_CLOSED};
+	*b = (struct breaker){.options = *o, .state = BREAKER_CLOSED, .batch = o->batch};
 	pthread_mutex_init(&b->lock, NULL);
 }
 
@@ -16,58 +16,84 @@ void breaker_clear(struct breaker *b)
 	pthread_mutex_destroy(&b->lock);
 }
 
-bool breaker_allow(struct breaker *b, struct mono now, int64_t *ret_wait_ms)
+static struct breaker_grant grant(struct breaker *b, struct mono now)
 {
-	pthread_mutex_lock(&b->lock);
-	bool allowed = b->state == BREAKER_CLOSED;
-	*ret_wait_ms = 0;
-	if (b->state == BREAKER_HALF_OPEN) {
-		*ret_wait_ms = PROBE_WAIT_MS;
-	} else if (b->state == BREAKER_OPEN) {
-		allowed = mono_reached(now, b->until);
-		if (allowed)
-			b->state = BREAKER_HALF_OPEN;
-		else
-			*ret_wait_ms = mono_diff_ms(b->until, now) + 1;
-	}
-	pthread_mutex_unlock(&b->lock);
-	return allowed;
+	if (b->state == BREAKER_OPEN && !mono_reached(now, b->until))
+		return (struct breaker_grant){.wait_ms = mono_diff_ms(b->until, now) + 1};
+	if (b->state == BREAKER_CLOSED && b->batch >= b->options.batch)
+		return (struct breaker_grant){.max = b->options.batch};
+	if (b->busy)
+		return (struct breaker_grant){.wait_ms = ALONE_WAIT_MS};
+	b->busy = true;
+	if (b->state == BREAKER_OPEN)
+		b->state = BREAKER_HALF_OPEN;
+	return (struct breaker_grant){.max = b->batch, .alone = true};
 }
 
-bool breaker_success(struct breaker *b)
+struct breaker_grant breaker_allow(struct breaker *b, struct mono now)
 {
 	pthread_mutex_lock(&b->lock);
+	struct breaker_grant g = grant(b, now);
+	pthread_mutex_unlock(&b->lock);
+	return g;
+}
+
+/* Under the lock. */
+static void take_back(struct breaker *b, const struct breaker_grant *g)
+{
+	if (g->alone)
+		b->busy = false;
+}
+
+bool breaker_success(struct breaker *b, const struct breaker_grant *g)
+{
+	pthread_mutex_lock(&b->lock);
+	take_back(b, g);
 	bool changed = b->state != BREAKER_CLOSED;
 	b->state = BREAKER_CLOSED;
 	b->pause_ms = 0;
 	b->trouble[0] = 0;
+	b->batch = b->batch > b->options.batch / 2 ? b->options.batch : 2 * b->batch;
 	pthread_mutex_unlock(&b->lock);
 	return changed;
 }
 
-bool breaker_failure(struct breaker *b, struct mono now, uint64_t random, const char *trouble)
+/* How long to leave the destination alone: by doubling, or as long as it asks for; `random` adds to either,
+ * never takes away from what was asked for. */
+static int64_t pause_ms(struct breaker *b, uint64_t random, const struct err *why)
+{
+	const struct breaker_options *o = &b->options;
+	b->pause_ms = b->pause_ms ? b->pause_ms * 2 : o->pause_ms;
+	if (b->pause_ms > o->pause_max_ms)
+		b->pause_ms = o->pause_max_ms;
+	int64_t half_ms = b->pause_ms / 2, jitter_ms = (int64_t)(random % (uint64_t)(half_ms + 1));
+	int64_t asked_ms =
+		why->retry_after_ms < o->retry_after_max_ms ? why->retry_after_ms : o->retry_after_max_ms;
+	return (asked_ms > half_ms ? asked_ms : half_ms) + jitter_ms;
+}
+
+bool breaker_failure(struct breaker *b, const struct breaker_grant *g, struct mono now, uint64_t random,
+	const struct err *why)
 {
 	pthread_mutex_lock(&b->lock);
+	take_back(b, g);
 	bool changed = b->state == BREAKER_CLOSED;
 	/* Batches that were under way when it opened do not lengthen the pause. */
 	if (b->state != BREAKER_OPEN) {
-		b->pause_ms = b->pause_ms ? b->pause_ms * 2 : PAUSE_FIRST_MS;
-		if (b->pause_ms > PAUSE_MAX_MS)
-			b->pause_ms = PAUSE_MAX_MS;
-		int64_t half = b->pause_ms / 2;
-		b->until = mono_add_ms(now, half + (int64_t)(random % (uint64_t)(half + 1)));
+		b->until = mono_add_ms(now, pause_ms(b, random, why));
 		b->state = BREAKER_OPEN;
-		b->opened_count += changed;
+		b->batch = 1;
 	}
-	snprintf(b->trouble, sizeof(b->trouble), "%s", trouble);
+	snprintf(b->trouble, sizeof(b->trouble), "%.*s", (int)sizeof(b->trouble) - 1, why->text);
 	pthread_mutex_unlock(&b->lock);
 	return changed;
 }
 
-void breaker_unused(struct breaker *b)
+void breaker_unused(struct breaker *b, const struct breaker_grant *g)
 {
 	pthread_mutex_lock(&b->lock);
-	if (b->state == BREAKER_HALF_OPEN)
+	take_back(b, g);
+	if (g->alone && b->state == BREAKER_HALF_OPEN)
 		b->state = BREAKER_OPEN;
 	pthread_mutex_unlock(&b->lock);
 }

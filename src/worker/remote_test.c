@@ -14,17 +14,21 @@
 static void outlives_the_configuration(void **state)
 {
 	char url[] = "https://localhost:1", trust_domain[] = "example.test", name[] = "worker:1";
-	const struct client_options o = {.url = url,
-		.cert_file = "/nonexistent.pem",
-		.key_file = "/nonexistent.key",
-		.ca_file = "/nonexistent.pem",
-		.trust_domain = trust_domain,
-		.clock = &clock_system,
-		.connect_ms = 100};
+	const struct remote_options o = {
+		.client = {.url = url,
+			.cert_file = "/nonexistent.pem",
+			.key_file = "/nonexistent.key",
+			.ca_file = "/nonexistent.pem",
+			.trust_domain = trust_domain,
+			.clock = &clock_system,
+			.connect_ms = 100},
+		.name = name,
+		.timeout_ms = 1000,
+	};
 	struct remote *r = NULL;
 	struct err e = ERR_INIT;
 	(void)state;
-	assert_int_equal(remote_new(&o, name, &r, &e), 0);
+	assert_int_equal(remote_new(&o, &r, &e), 0);
 	memset(url, 'x', sizeof(url) - 1);
 	memset(trust_domain, 'x', sizeof(trust_domain) - 1);
 	memset(name, 'x', sizeof(name) - 1);

@@ -11,15 +11,19 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "base/metrics.h"
 #include "message/uuid.h"
-#include "queue/driver.h"
+#include "queue/faulty.h"
 #include "worker/worker.h"
 
 /* A destination that says the same of every message, and counts. */
 struct fake {
 	enum delivery_outcome outcome;
 	bool away;
-	atomic_uint batches, messages;
+	const struct uuid *refused; /* refuses requests that hold it */
+	atomic_bool hangs;          /* answers when it does not any more, or when cancelled */
+	atomic_bool cancelled;
+	atomic_uint batches, messages, failed_reports, queued_reports;
 };
 
 static int fake_open(void *arg, void **ret_session, struct err *e)
@@ -38,8 +42,13 @@ static int fake_deliver(void *session, struct delivery_item *items, unsigned cou
 {
 	struct fake *fake = session;
 	atomic_fetch_add(&fake->batches, 1);
-	if (fake->away)
+	while (atomic_load(&fake->hangs) && !atomic_load(&fake->cancelled))
+		sched_yield();
+	if (fake->away || atomic_load(&fake->cancelled))
 		return err_set(e, ERR_RETRY, "away");
+	for (unsigned i = 0; fake->refused && i < count; i++)
+		if (uuid_eq(&items[i].sealed->id, fake->refused))
+			return err_set(e, ERR_REJECT, "malformed");
 	for (unsigned i = 0; i < count; i++) {
 		items[i].outcome = fake->outcome;
 		items[i].reason = "test_reason";
@@ -48,7 +57,23 @@ static int fake_deliver(void *session, struct delivery_item *items, unsigned cou
 	return 0;
 }
 
+static int fake_report(void *session, const struct delivery_report *report, struct err *e)
+{
+	struct fake *fake = session;
+	(void)e;
+	atomic_fetch_add(report->state == MESSAGE_FAILED ? &fake->failed_reports : &fake->queued_reports, 1);
+	return 0;
+}
+
+static void fake_cancel(void *session)
+{
+	struct fake *fake = session;
+	atomic_store(&fake->cancelled, true);
+}
+
 struct fixture {
+	struct faulty faulty;
+	struct uuid_source ids;
 	struct queue *queue;
 	struct fake fake;
 	struct destination destination;
@@ -57,12 +82,11 @@ struct fixture {
 	struct uuid id;
 };
 
+/* Its id is f->id. */
 static void put_one(struct fixture *f)
 {
-	struct uuid_source ids;
 	struct err e = ERR_INIT;
-	uuid_source_init(&ids, &clock_system, 0);
-	assert_int_equal(uuid_next(&ids, &f->id, &e), 0);
+	assert_int_equal(uuid_next(&f->ids, &f->id, &e), 0);
 	AUTO(buf_auto) struct buf envelope;
 	buf_init(&envelope, SEALED_MAX_BYTES);
 	envelope_encode(&(struct envelope){.ciphertext = STR("sixteen bytes and more")}, &envelope);
@@ -78,16 +102,25 @@ static void put_one(struct fixture *f)
 
 static void open_fixture(struct fixture *f, const char *const *sets, size_t set_count)
 {
-	struct queue_options o = {.driver = &queue_driver_memory,
+	struct queue_options o = {.driver = &queue_driver_faulty,
+		.driver_arg = &f->faulty,
 		.clock = &clock_system,
 		.put_limit = 64,
 		.group_max = 64,
 		.idempotency_ms = 1000};
 	struct config_source source = {.sets = sets, .set_count = set_count};
 	struct err e = ERR_INIT;
+	f->faulty = (struct faulty){.inner = &queue_driver_memory, .kind = ERR_RETRY};
+	uuid_source_init(&f->ids, &clock_system, 0);
 	assert_int_equal(queue_open(&o, &f->queue, &e), 0);
 	assert_int_equal(config_load(&source, &f->config, &e), 0);
-	f->destination = (struct destination){"fake", &f->fake, fake_open, fake_close, fake_deliver};
+	f->destination = (struct destination){.name = "fake",
+		.arg = &f->fake,
+		.open = fake_open,
+		.close = fake_close,
+		.deliver = fake_deliver,
+		.report = fake_report,
+		.cancel = fake_cancel};
 	put_one(f);
 }
 
@@ -104,7 +137,7 @@ static void start(struct fixture *f)
 
 static void close_fixture(struct fixture *f)
 {
-	worker_stop(f->worker);
+	worker_stop(f->worker, 10000);
 	queue_close(f->queue);
 	config_free(f->config);
 }
@@ -116,7 +149,9 @@ static void wait_for(struct fixture *f, uint64_t queued, uint64_t failed)
 	struct err e = ERR_INIT;
 	do {
 		stats = (struct queue_stats){0};
-		assert_int_equal(queue_wait(f->queue, QUEUE_STATS, &stats.op, &e), 0);
+		/* May be in a group that a test lets fail. */
+		if (queue_wait(f->queue, QUEUE_STATS, &stats.op, &e) < 0)
+			stats.processing = 1;
 	} while (stats.queued != queued || stats.failed != failed || stats.processing);
 }
 
@@ -154,6 +189,8 @@ static void what_is_rejected_becomes_a_dead_letter_at_once(void **state)
 	struct queue_entry entry = find(&f, &arena);
 	assert_int_equal(entry.attempt_count, 1);
 	assert_true(str_eq(entry.last_reason, STR("test_reason")));
+	while (atomic_load(&f.fake.failed_reports) < 1)
+		sched_yield();
 	close_fixture(&f);
 }
 
@@ -188,6 +225,7 @@ static void attempts_are_used_up(void **state)
 	struct queue_entry entry = find(&f, &arena);
 	assert_int_equal(entry.attempt_count, 3);
 	assert_int_equal(atomic_load(&f.fake.messages), 3);
+	assert_int_equal(atomic_load(&f.fake.queued_reports), 2);
 	assert_true(str_eq(entry.last_reason, STR("attempts_exhausted")));
 	close_fixture(&f);
 }
@@ -234,6 +272,90 @@ static void what_kills_its_workers_is_given_up_untried(void **state)
 	close_fixture(&f);
 }
 
+static void what_is_too_old_is_given_up(void **state)
+{
+	(void)state;
+	struct fixture f = {.fake = {.outcome = DELIVERY_RETRY}};
+	AUTO(arena_auto) struct arena arena;
+	arena_init(&arena, 65536);
+	open_fixture(&f, (const char *const[]){"retry_interval=10ms", "message_lifetime=50ms"}, 2);
+	start(&f);
+	wait_for(&f, 0, 1);
+	assert_true(str_eq(find(&f, &arena).last_reason, STR("expired")));
+	close_fixture(&f);
+}
+
+/* Of a batch that is refused as a whole, only the message at fault has an attempt more. */
+static void a_refused_batch_fails_for_the_one_at_fault_alone(void **state)
+{
+	(void)state;
+	struct fixture f = {.fake = {.outcome = DELIVERY_STORED}};
+	AUTO(arena_auto) struct arena arena;
+	arena_init(&arena, 65536);
+	open_fixture(&f, (const char *const[]){"retry_interval=1h", "worker_concurrency=1"}, 2);
+	for (int i = 0; i < 20; i++)
+		put_one(&f);
+	struct uuid poison = f.id;
+	for (int i = 0; i < 20; i++)
+		put_one(&f);
+	f.fake.refused = &poison;
+	start(&f);
+	wait_for(&f, 1, 0);
+	assert_int_equal(atomic_load(&f.fake.messages), 40);
+	f.id = poison;
+	struct queue_entry entry = find(&f, &arena);
+	assert_int_equal(entry.attempt_count, 1);
+	assert_true(str_eq(entry.last_reason, STR("malformed")));
+	close_fixture(&f);
+}
+
+/* The lease is a second; the delivery lasts until it has been renewed. */
+static void a_long_delivery_keeps_its_lease(void **state)
+{
+	(void)state;
+	struct fixture f = {.fake = {.outcome = DELIVERY_STORED, .hangs = true}};
+	series_t renewed = metric_series(METRIC_LEASE_RENEWED, (const char *const[]){NULL});
+	uint64_t before = series_value(renewed);
+	open_fixture(&f, (const char *const[]){"lease_time=1s"}, 1);
+	start(&f);
+	while (series_value(renewed) < before + 3)
+		sched_yield();
+	atomic_store(&f.fake.hangs, false);
+	wait_for(&f, 0, 0);
+	assert_int_equal(atomic_load(&f.fake.messages), 1);
+	close_fixture(&f);
+}
+
+static void a_hung_destination_does_not_keep_the_worker(void **state)
+{
+	(void)state;
+	struct fixture f = {.fake = {.outcome = DELIVERY_STORED, .hangs = true}};
+	AUTO(arena_auto) struct arena arena;
+	arena_init(&arena, 65536);
+	open_fixture(&f, NULL, 0);
+	start(&f);
+	while (atomic_load(&f.fake.batches) < 1)
+		sched_yield();
+	worker_stop(f.worker, 1);
+	f.worker = NULL;
+	struct queue_entry entry = find(&f, &arena);
+	assert_int_equal(entry.state, MESSAGE_QUEUED);
+	assert_int_equal(entry.attempt_count, 0);
+	close_fixture(&f);
+}
+
+static void verdicts_are_offered_again(void **state)
+{
+	(void)state;
+	struct fixture f = {.fake = {.outcome = DELIVERY_STORED}};
+	open_fixture(&f, NULL, 0);
+	faulty_fail(&f.faulty, "settle", 1, 2);
+	start(&f);
+	wait_for(&f, 0, 0);
+	assert_int_equal(atomic_load(&f.fake.messages), 1);
+	close_fixture(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -243,6 +365,11 @@ int main(void)
 		cmocka_unit_test(attempts_are_used_up),
 		cmocka_unit_test(an_unreachable_destination_costs_no_attempts),
 		cmocka_unit_test(what_kills_its_workers_is_given_up_untried),
+		cmocka_unit_test(what_is_too_old_is_given_up),
+		cmocka_unit_test(a_refused_batch_fails_for_the_one_at_fault_alone),
+		cmocka_unit_test(a_long_delivery_keeps_its_lease),
+		cmocka_unit_test(a_hung_destination_does_not_keep_the_worker),
+		cmocka_unit_test(verdicts_are_offered_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
