@@ -2,6 +2,7 @@
 from dataclasses import dataclass
 from typing import Callable
 
+import disk_cases
 import up_cases
 
 
@@ -18,6 +19,9 @@ class Case:
 
 CASES = {
     "kill": Case(up_cases.kill, 10, 300),
-    "power": Case(up_cases.power, 5, 200),
-    "power-control": Case(up_cases.power_control, 1, 20),
+    "freeze": Case(up_cases.stand_still, 2, 60),
+    "clock": Case(up_cases.clock, 5, 200),
+    "power": Case(disk_cases.power, 5, 200),
+    "power-control": Case(disk_cases.power_control, 1, 20),
+    "disk": Case(disk_cases.disk, 4, 200),
 }

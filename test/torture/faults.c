@@ -1,4 +1,4 @@
-/* faults.c - bad disks, full disks, no memory and power cuts for a daemon that knows nothing of it.
+/* faults.c - bad disks, full disks, no memory, power cuts and wrong clocks for a daemon that knows nothing of it.
  *
  * Loaded with LD_PRELOAD. The test and the daemon share one page, struct control, mapped from the file named
  * by FAULTS_CONTROL: the test arms a fault there while the daemon runs, and sees how many calls went by. Only
@@ -26,7 +26,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -45,6 +47,7 @@ struct control {
 	uint32_t reserved;
 	_Atomic uint64_t failed;      /* faults given out */
 	_Atomic uint64_t seen[CALLS]; /* calls that went by */
+	_Atomic int64_t clock_step_s; /* by which the wall clock is wrong; the monotonic one is right */
 };
 
 /* One write that no sync has covered yet. */
@@ -304,4 +307,37 @@ EXPORT void *calloc(size_t count, size_t size)
 EXPORT void *realloc(void *p, size_t size)
 {
 	return control && fault_now(CALL_ALLOC) ? NULL : __libc_realloc(p, size);
+}
+
+/* --- the clock --- */
+
+static bool is_wall(clockid_t id)
+{
+	return id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE;
+}
+
+EXPORT int clock_gettime(clockid_t id, struct timespec *ret)
+{
+	int r = (int)syscall(SYS_clock_gettime, id, ret);
+	if (r == 0 && control && is_wall(id))
+		ret->tv_sec += control->clock_step_s;
+	return r;
+}
+
+EXPORT int gettimeofday(struct timeval *restrict ret, void *restrict zone)
+{
+	(void)zone;
+	struct timespec now;
+	int r = clock_gettime(CLOCK_REALTIME, &now);
+	*ret = (struct timeval){now.tv_sec, now.tv_nsec / 1000};
+	return r;
+}
+
+EXPORT time_t time(time_t *ret)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (ret)
+		*ret = now.tv_sec;
+	return now.tv_sec;
 }

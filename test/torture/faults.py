@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 CALLS = ("none", "write", "sync", "truncate", "alloc")
-# As struct control: seven words and a spare one, then `failed` and `seen`, eight bytes each.
+# As struct control: seven words and a spare one, then `failed`, `seen` and the step of the clock, eight bytes each.
 WORDS = {name: 4 * i for i, name in enumerate(("call", "error", "skip", "repeat", "ignore_sync", "seed", "slow_ms"))}
 FAILED_AT, SEEN_AT, PAGE_BYTES = 32, 40, 4096
+CLOCK_AT = SEEN_AT + 8 * len(CALLS)
 FOR_GOOD = 0xFFFFFFFF
 FULL = os.environ.get("SEALPOST_TORTURE") == "full"
 
@@ -52,6 +53,10 @@ class Faults:
         """At that call the power goes. seed 0: nothing un-synced survives; else a random half of it does."""
         self._put(call=0, error=0, skip=skip, repeat=0, seed=seed)
         self._put(call=CALLS.index(call))
+
+    def set_clock(self, seconds):
+        """From now on the daemon's wall clock is wrong by this."""
+        struct.pack_into("<q", self.page, CLOCK_AT, seconds)
 
     def lie_about_syncs(self):
         self._put(ignore_sync=1)

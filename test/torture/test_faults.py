@@ -91,3 +91,12 @@ def test_for_good(run, faults):
     _, call = run
     faults.fail("write", errno.ENOSPC, repeat=FOR_GOOD)
     assert call(faults, f"sys.exit([attempt(os.write, f, b'x') for _ in range(3)] != [{errno.ENOSPC}] * 3)") == 0
+
+
+@pytest.mark.parametrize("step_s", [-86400, 0, 86400])
+def test_a_wrong_clock(run, faults, step_s):
+    _, call = run
+    faults.set_clock(step_s)
+    assert call(faults, "import time", f"off = [abs(now() - {time.time()} - {step_s}) for now in (time.time, lambda:"
+                " time.clock_gettime(time.CLOCK_REALTIME))]",
+                f"sys.exit(max(off) > 60 or abs(time.monotonic() - {time.monotonic()}) > 60)") == 0
