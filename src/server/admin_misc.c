@@ -30,11 +30,14 @@ static void run_stats(struct job *j)
 	json_close_object(&w);
 }
 
-static void put_client(struct json_out *w, const struct store_client *c)
+static void put_client(struct json_out *w, const struct server *s, const struct store_client *c)
 {
+	char display_name[DOMAINS_DISPLAY_BYTES];
 	json_open_object(w, NULL);
 	json_put_str(w, "name", c->name);
 	json_put_str(w, "domain", c->domain);
+	if (domains_display_name(s->domains, c->domain, display_name))
+		json_put_str(w, "domain_display_name", str_of(display_name));
 	json_put_str(w, "status", c->status == CLIENT_SUSPENDED ? STR("suspended") : STR("active"));
 	json_put_time(w, "created_at", c->created_at);
 	json_close_object(w);
@@ -58,7 +61,7 @@ static void run_clients(struct job *j)
 	json_open_object(&w, NULL);
 	json_open_array(&w, "clients");
 	for (unsigned i = 0; i < count; i++)
-		put_client(&w, &rows[i]);
+		put_client(&w, s, &rows[i]);
 	json_close_array(&w);
 	if (count == limit)
 		json_put_str(&w, "next_cursor", rows[count - 1].name);
@@ -101,7 +104,7 @@ static void run_set_status(struct job *j, enum client_status status)
 		return;
 	}
 	struct json_out w = json_out_to(&j->body);
-	put_client(&w, &op.client);
+	put_client(&w, s, &op.client);
 }
 
 static void run_suspend(struct job *j)

@@ -7,6 +7,7 @@
 #include "role/job.h"
 #include "server/clients.h"
 #include "server/crl.h"
+#include "server/domains.h"
 #include "server/server.h"
 
 enum { SESSIONS_MAX = 16 };
@@ -20,6 +21,7 @@ struct server {
 	struct registry *registry;
 	struct queue *queue;
 	struct clients *clients;
+	struct domains *domains;
 	struct crl *crl;
 	struct loop *upkeep_loop; /* NULL: nobody listens, so nothing is kept up */
 	atomic_bool upkeep_running;

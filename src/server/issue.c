@@ -17,6 +17,9 @@ static int check_order(const struct server *s, const struct server_order *order,
 	if (!message_name_valid(order->domain))
 		return err_set(e, ERR_REJECT,
 			"a domain has 1 to 64 characters, letters, digits, '.', '_' or '-', and starts with a letter or digit");
+	/* Who is there already stays, whatever became of the domain. */
+	if (order->role == ROLE_CLIENT && !order->renews.n && domains_check(s->domains, order->domain, e) < 0)
+		return -1;
 	if (days < 1 || days > s->cert_days_max)
 		return err_set(
 			e, ERR_REJECT, "a certificate lasts 1 to %lld days", (long long)s->cert_days_max);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/auto.h"
+#include "base/log.h"
 #include "role/access_log.h"
 #include "role/listener_limits.h"
 #include "role/routes.h"
@@ -101,10 +102,11 @@ static void check_store(void *arg, struct health_report *ret)
 		glance.healthy ? store_description(s->store) : glance.trouble);
 }
 
-static void take_config(struct server *s, const struct config *config)
+static int take_config(struct server *s, const struct config *config, struct err *e)
 {
 	s->cert_days = config->cert_days;
 	s->cert_days_max = config->cert_days_max;
+	return s->domains ? domains_reload(s->domains, config, e) : domains_new(config, &s->domains, e);
 }
 
 int server_open(const struct server_options *o, struct server **ret, struct err *e)
@@ -128,8 +130,8 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	pthread_mutex_init(&s->sync_lock, NULL);
 	pthread_mutex_init(&s->feed_lock, NULL);
 	pthread_mutex_init(&s->session_lock, NULL);
-	take_config(s, o->config);
-	if (work_pool_start("admin", POOL_THREADS, POOL_LIMIT, &s->pool, e) < 0 ||
+	if (take_config(s, o->config, e) < 0 ||
+		work_pool_start("admin", POOL_THREADS, POOL_LIMIT, &s->pool, e) < 0 ||
 		clients_load(o->store, &s->clients, e) < 0 || server_sync_registry(s, e) < 0 ||
 		crl_open(o->store, o->ca, o->clock, &s->crl, e) < 0) {
 		server_close(s);
@@ -223,7 +225,9 @@ const struct destination *server_destination(struct server *s)
 
 void server_reload(struct server *s, const struct config *config)
 {
-	take_config(s, config);
+	struct err e = ERR_INIT;
+	if (take_config(s, config, &e) < 0)
+		log_event(LOG_ERROR, "server.not_reloaded", LF_ERR(&e));
 	struct http_limits limits;
 	limits_from_config(config, &limits);
 	if (s->tls_http)
@@ -257,6 +261,7 @@ void server_close(struct server *s)
 	work_pool_stop(s->pool);
 	tls_server_free(s->tls);
 	clients_free(s->clients);
+	domains_free(s->domains);
 	crl_free(s->crl);
 	for (unsigned i = 0; i < s->session_count; i++)
 		deliver_close(s->sessions[i]);

@@ -1,0 +1,66 @@
+"""Domains: which clients there may be, and what is different from one domain to the next."""
+import signal
+
+from client import Client
+from waiting import eventually
+
+LISTED = """
+domains:
+  example.com:
+    display_name: Example Ltd
+  slow.example:
+    rate: 1
+"""
+
+
+def issue(daemon, name, *options):
+    return daemon.cli("cert", "issue", name, "--out", daemon.certs, *options, check=False)
+
+
+def configure(daemon, text):
+    (daemon.data / "sealpost.yaml").write_text(text)
+    return daemon
+
+
+def test_any_domain_while_none_is_listed(make_daemon):
+    daemon = make_daemon()
+    assert issue(daemon, "a", "--domain", "anything.example").returncode == 0
+    assert issue(daemon, "b").returncode == 0
+
+
+def test_unknown_domains_are_refused_with_the_known_ones(make_daemon):
+    daemon = configure(make_daemon(), LISTED)
+    for options in (["--domain", "exmaple.com"], []):
+        result = issue(daemon, "a", *options)
+        assert result.returncode == 1
+        assert "example.com, slow.example" in result.stderr
+    assert issue(daemon, "a", "--domain", "example.com").returncode == 0
+    assert issue(daemon, "a-worker", "--role", "worker").returncode == 0
+    assert {c["name"]: c.get("domain_display_name") for c in daemon.json("client", "list")}["a"] == "Example Ltd"
+
+
+def test_who_is_there_stays_and_can_renew(make_daemon):
+    daemon = configure(make_daemon(), "domains:\n  other.example:\n")
+    assert daemon.cli("cert", "renew", "client_001", "--out", daemon.certs).returncode == 0
+    daemon.start()
+    with Client(daemon.address(), daemon.issued("client_001")) as client:
+        answer = client.post()
+        assert answer.status == 202 and answer.json["domain"] == "example.com"
+    eventually(lambda: [m["domain"] for m in daemon.messages()] == ["example.com"], "its domain is stored with it")
+
+
+def test_a_domain_added_by_reload(make_daemon):
+    daemon = configure(make_daemon(), LISTED).start()
+    assert issue(daemon, "n", "--domain", "new.example").returncode == 1
+    configure(daemon, LISTED + "  new.example:\n")
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: issue(daemon, "n", "--domain", "new.example").returncode == 0, "the new domain is known")
+
+
+def test_rate_of_one_domain(make_daemon):
+    daemon = configure(make_daemon(), LISTED).start()
+    slow = daemon.issue("slow", "--domain", "slow.example")
+    with Client(daemon.address(), slow) as client:
+        assert 429 in [client.post().status for _ in range(5)]
+    with Client(daemon.address(), daemon.issued("client_001")) as client:
+        assert [client.post().status for _ in range(20)] == [202] * 20
