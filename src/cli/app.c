@@ -12,6 +12,7 @@
 
 #include "base/auto.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/metrics.h"
 #include "ca/ca.h"
 #include "cli/own_certs.h"
@@ -20,6 +21,7 @@
 #include "proxy/proxy.h"
 #include "proxy/upstream.h"
 #include "queue/driver.h"
+#include "queue/spool.h"
 #include "role/access_log.h"
 #include "role/listener_limits.h"
 #include "role/version.h"
@@ -34,6 +36,7 @@ enum {
 	STORE_LIMIT = 4096,
 	STORE_GROUP = 64,
 	CONNECT_TIMEOUT_MS = 5000,
+	SPOOL_RETRY_GROWTH = 10,
 	BACKDATE_MS = 5 * 60 * 1000,
 };
 
@@ -56,6 +59,7 @@ struct app {
 	struct registry *registry;
 	struct store *store;
 	struct queue *queue;
+	bool spooling; /* as last said in the log */
 	struct server *server;
 	struct feed *feed;
 	struct upstream *upstream;
@@ -87,6 +91,11 @@ static void observe_store(void *arg, unsigned ops, int64_t commit_ns)
 	metric_observe(METRIC_STORE_COMMIT_SECONDS, (uint64_t)commit_ns);
 }
 
+static double age_seconds(struct wall since)
+{
+	return since.ms ? (double)(clock_wall(&clock_system).ms - since.ms) / 1000 : 0;
+}
+
 static void collect_queue(const struct queue *queue)
 {
 	struct queue_glance glance;
@@ -100,9 +109,10 @@ static void collect_queue(const struct queue *queue)
 		series_set(metric_series1(METRIC_QUEUE_MESSAGES, message_state_name(counts[i].state)),
 			(double)counts[i].count);
 	metric_set(METRIC_QUEUE_WAITING, glance.group.waiting);
-	int64_t oldest_ms = glance.oldest_accepted_at.ms;
-	metric_set(METRIC_QUEUE_OLDEST,
-		oldest_ms ? (double)(clock_wall(&clock_system).ms - oldest_ms) / 1000 : 0);
+	metric_set(METRIC_QUEUE_OLDEST, age_seconds(glance.oldest_accepted_at));
+	metric_set(METRIC_SPOOL_ACTIVE, glance.spooling);
+	metric_set(METRIC_SPOOL_MESSAGES, (double)glance.spooled);
+	metric_set(METRIC_SPOOL_OLDEST, age_seconds(glance.spooled_accepted_at));
 }
 
 static void put_expiry(const char *certificate, struct wall not_after)
@@ -222,6 +232,27 @@ static int open_store(struct app *a, const struct config *config, struct err *e)
 	return store_open(&o, &a->store, e) < 0 ? err_context(e, "store") : 0;
 }
 
+/* The queue's driver behind one that goes on while it is away. *ret is used until the queue is open. */
+static int add_spool(const struct app *a, const struct config *config, struct queue_options *o,
+	struct spool_options *ret, struct err *e)
+{
+	if (a->mode != APP_PROXY)
+		return err_set(
+			e, ERR_REJECT, "spool: is for a proxy on its own; this process has other roles");
+	*ret = (struct spool_options){
+		.remote = o->driver,
+		.remote_arg = o->driver_arg,
+		.local = &queue_driver_sqlite,
+		.local_location = a->paths->queue,
+		.messages_max = (uint64_t)config->spool_messages_max,
+		.retry_min_ms = config->spool_retry,
+		.retry_max_ms = SPOOL_RETRY_GROWTH * config->spool_retry,
+	};
+	o->driver = &queue_driver_spool;
+	o->driver_arg = ret;
+	return 0;
+}
+
 static int open_queue(struct app *a, const struct config *config, struct err *e)
 {
 	static const char *const drivers[] = {"sqlite", "redis", "memory"};
@@ -242,6 +273,9 @@ static int open_queue(struct app *a, const struct config *config, struct err *e)
 	if (!o.driver)
 		return err_set(
 			e, ERR_FATAL, "this build has no queue driver '%s'", drivers[config->queue_driver]);
+	struct spool_options spool;
+	if (config->spool && add_spool(a, config, &o, &spool, e) < 0)
+		return -1;
 	return queue_open(&o, &a->queue, e) < 0 ? err_context(e, "queue") : 0;
 }
 
@@ -533,9 +567,23 @@ int app_renew_certs(struct app *a, const struct config *config, struct err *e)
 	return a->mode & (APP_UP | APP_SERVER) ? open_own_certs(a, config, e) : 0;
 }
 
+/* Says once that the queue is away, and once that all is as it was. */
+static void log_spooling(struct app *a)
+{
+	struct queue_glance glance;
+	queue_glance(a->queue, &glance);
+	if (glance.spooling && !a->spooling)
+		log_event(LOG_WARN, "queue.spooling", LF_STR("why", glance.spool_reason));
+	else if (a->spooling && !glance.spooling && !glance.spooled)
+		log_event(LOG_INFO, "queue.spool_drained");
+	a->spooling = glance.spooling || (a->spooling && glance.spooled);
+}
+
 void app_tick(struct app *a)
 {
 	struct statvfs fs;
+	if (a->queue)
+		log_spooling(a);
 	if (a->server)
 		server_tick(a->server);
 	if (statvfs(a->data, &fs) < 0)

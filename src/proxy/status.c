@@ -7,6 +7,8 @@
 #include "base/json.h"
 #include "proxy/internal.h"
 
+enum { RETRY_AFTER_S = 2 };
+
 /* Lives in the request's arena. */
 struct question {
 	struct queue_find find;
@@ -60,6 +62,19 @@ static void reply_state(struct question *q, const struct answer *a)
 	http_reply(r, 200, "application/json", buf_str(out));
 }
 
+/* What neither the spool nor the main server knows may still be in the queue. */
+static void reply_unknown(struct question *q)
+{
+	struct queue_glance glance;
+	queue_glance(q->proxy->queue, &glance);
+	if (glance.spooling)
+		http_reply_problem(q->request, PROBLEM_UNAVAILABLE,
+			&(struct http_problem_options){
+				.detail = "the queue is away", .retry_after_s = RETRY_AFTER_S});
+	else
+		reply_not_found(q->request);
+}
+
 static void stored_answer(struct lookup *l)
 {
 	struct question *q = container_of(l, struct question, lookup);
@@ -71,7 +86,7 @@ static void stored_answer(struct lookup *l)
 				       .delivered_at = l->delivered_at,
 				       .attempt_count = l->attempt_count});
 	else if (l->err.kind == ERR_NOT_FOUND)
-		reply_not_found(q->request);
+		reply_unknown(q);
 	else
 		http_reply_err(q->request, &l->err);
 }
@@ -80,7 +95,7 @@ static void ask_main_server(struct question *q)
 {
 	struct http_request *r = q->request;
 	if (!q->proxy->lookup) {
-		reply_not_found(r);
+		reply_unknown(q);
 		return;
 	}
 	q->lookup = (struct lookup){.done = stored_answer, .loop = r->loop, .id = q->find.id};

@@ -11,6 +11,7 @@
  * while. */
 #include "queue/queue.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,7 +75,12 @@ static void publish(struct queue *q)
 		.accept_paused = q->stats.accept_paused,
 		.delivery_paused = q->stats.delivery_paused,
 		.healthy = q->trouble.kind == ERR_NONE,
+		.spooling = q->stats.spooling,
+		.spooled = q->stats.spooled,
+		.spooled_accepted_at = q->stats.spooled_accepted_at,
 	};
+	static_assert(sizeof(glance.spool_reason) == sizeof(q->stats.spool_reason), "one size of reasons");
+	memcpy(glance.spool_reason, q->stats.spool_reason, sizeof(glance.spool_reason));
 	snprintf(glance.trouble, sizeof(glance.trouble), "%.*s", (int)sizeof(glance.trouble) - 1,
 		q->trouble.text);
 	pthread_mutex_lock(&q->board->lock);

@@ -199,6 +199,11 @@ struct queue_stats {
 	int64_t oldest_due_ms;               /* how long the most overdue one has been due */
 	bool accept_paused, delivery_paused;
 	char accept_reason[128], delivery_reason[128];
+	/* Of a driver with a spool (spool.h): what waits there, part of `queued`; why the engine is away. */
+	bool spooling;
+	uint64_t spooled;
+	struct wall spooled_accepted_at; /* of the oldest in the spool; .ms == 0 when empty */
+	char spool_reason[160];
 };
 
 /* redrive and purge of dead letters: by id, or by filter (state is taken as failed), at most `max` a call. */
@@ -245,6 +250,10 @@ struct queue_glance {
 	bool accept_paused, delivery_paused;
 	bool healthy;      /* the last commit succeeded */
 	char trouble[160]; /* why not */
+	bool spooling;     /* accepting, but into the spool: the engine is away */
+	uint64_t spooled;
+	struct wall spooled_accepted_at;
+	char spool_reason[160];
 	struct group_stats group;
 };
 void queue_glance(const struct queue *q, struct queue_glance *ret);

@@ -20,6 +20,7 @@
 #include "queue/driver.h"
 #include "queue/faulty.h"
 #include "queue/row.h"
+#include "queue/spool.h"
 
 enum {
 	HOUR_MS = 3600 * 1000,
@@ -110,14 +111,21 @@ static const struct subject subjects[] = {
 	{"sqlite", &queue_driver_sqlite, NULL, true, make_dir, drop_dir, crash_dir},
 	{"faulty memory", &queue_driver_faulty, &queue_driver_memory, .make = make_nothing,
 		.drop = make_nothing},
+	{"spool memory", &queue_driver_spool, .make = make_nothing, .drop = make_nothing},
 	{"faulty sqlite", &queue_driver_faulty, &queue_driver_sqlite, true, make_dir, drop_dir, crash_dir},
 };
 
 /* --- the bed --- */
 
+/* A remote engine that never fails: the spool is not to be noticed. */
+static struct spool_options spool_options = {
+	.remote = &queue_driver_memory, .local = &queue_driver_memory, .messages_max = 1000};
+
 static int try_open(struct bed *b, struct err *e)
 {
-	struct queue_driver_options o = {b->location, &b->clock.clock, IDEMPOTENCY_MS, &b->faulty};
+	bool is_spool = b->subject->driver == &queue_driver_spool;
+	struct queue_driver_options o = {
+		b->location, &b->clock.clock, IDEMPOTENCY_MS, is_spool ? (void *)&spool_options : &b->faulty};
 	return b->subject->driver->open(&o, &b->state, e);
 }
 
