@@ -290,6 +290,8 @@ static int open_server(struct app *a, const struct config *config, struct err *e
 		.registry = a->registry,
 		.queue = a->queue,
 		.health = a->context.health,
+		.revocation_journal =
+			config->revocation_journal ? config->revocation_journal : a->paths->revoked,
 	};
 	return server_open(&o, &a->server, e);
 }
