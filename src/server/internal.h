@@ -11,7 +11,7 @@
 #include "server/journal.h"
 #include "server/server.h"
 
-enum { SESSIONS_MAX = 16 };
+enum { SESSIONS_MAX = 16, EPOCH_BYTES = 16 };
 
 struct server {
 	struct role_context context; /* first: the health routes read it */
@@ -33,7 +33,8 @@ struct server {
 	_Atomic int64_t cert_days, cert_days_max; /* may change while handlers run */
 	pthread_mutex_t sync_lock;                /* one registry synchronisation at a time */
 
-	pthread_mutex_t feed_lock; /* guards the next two */
+	char epoch[2 * EPOCH_BYTES + 1]; /* of the feed's change numbers: see feed.c */
+	pthread_mutex_t feed_lock;       /* guards the next two */
 	struct feed_waiter *feed_waiters;
 	bool feed_closed;
 

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 #include "base/auto.h"
 #include "base/log.h"
@@ -115,6 +116,15 @@ static int take_config(struct server *s, const struct config *config, struct err
 	return s->domains ? domains_reload(s->domains, config, e) : domains_new(config, &s->domains, e);
 }
 
+static int draw_epoch(struct server *s, struct err *e)
+{
+	uint8_t bytes[EPOCH_BYTES];
+	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+		return err_sys(e, ERR_FATAL, "random bytes for the feed's epoch");
+	hex_encode(bytes, sizeof(bytes), s->epoch);
+	return 0;
+}
+
 int server_open(const struct server_options *o, struct server **ret, struct err *e)
 {
 	struct server *s = calloc(1, sizeof(*s));
@@ -136,7 +146,7 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	pthread_mutex_init(&s->sync_lock, NULL);
 	pthread_mutex_init(&s->feed_lock, NULL);
 	pthread_mutex_init(&s->session_lock, NULL);
-	if (take_config(s, o->config, e) < 0 ||
+	if (take_config(s, o->config, e) < 0 || draw_epoch(s, e) < 0 ||
 		work_pool_start("admin", POOL_THREADS, POOL_LIMIT, &s->pool, e) < 0 ||
 		clients_load(o->store, &s->clients, e) < 0 ||
 		server_open_journal(s, o->revocation_journal, e) < 0 || server_sync_registry(s, e) < 0 ||
