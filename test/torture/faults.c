@@ -35,7 +35,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum call { CALL_NONE, CALL_WRITE, CALL_SYNC, CALL_TRUNCATE, CALL_ALLOC, CALLS };
+enum call { CALL_NONE, CALL_WRITE, CALL_SYNC, CALL_TRUNCATE, CALL_ALLOC, CALL_READ, CALLS };
 enum { SECTOR = 512 };
 
 struct control {
@@ -256,6 +256,30 @@ EXPORT ssize_t writev(int fd, const struct iovec *parts, int count)
 	for (int i = 0; i < count; i++)
 		bytes += parts[i].iov_len;
 	return file_write(fd, -1, bytes, SYS_writev, parts, (size_t)count);
+}
+
+static ssize_t file_read(int fd, long number, void *out, size_t size, off_t offset)
+{
+	struct stat st;
+	char path[512];
+	if (is_ours(fd, &st, path, sizeof(path)) && fault_now(CALL_READ))
+		return -1;
+	return syscall(number, fd, out, size, offset);
+}
+
+EXPORT ssize_t read(int fd, void *out, size_t size)
+{
+	return file_read(fd, SYS_read, out, size, 0);
+}
+
+EXPORT ssize_t pread(int fd, void *out, size_t size, off_t offset)
+{
+	return file_read(fd, SYS_pread64, out, size, offset);
+}
+
+EXPORT ssize_t pread64(int fd, void *out, size_t size, off_t offset)
+{
+	return pread(fd, out, size, offset);
 }
 
 static int file_sync(int fd, long number)
