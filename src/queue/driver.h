@@ -10,6 +10,14 @@
  * its worker's process has been counted. A lease that no one ended when the process died counts as one
  * attempt at the next open, and the messages are due at once; close ends all leases without counting.
  *
+ * An engine that several processes share cannot know who died: there a lease that no one ended goes on until
+ * it runs out, and is counted then, by whichever process ticks first; close ends only the leases of this
+ * process. Its times are those of one clock, the engine's, wherever the processes run.
+ *
+ * An engine may gather a group and send it with commit. Then the answers to put, settle and renew come with
+ * commit (put returns QUEUE_AT_COMMIT, and commit sets op.result and op.err), operations and what they point
+ * to have to stay until then, and a lease sees what was committed before its group only.
+ *
  * Pauses are kept by the driver and obeyed by queue.c.
  *
  * Errors: <0 with ERR_RETRY when the engine cannot now (disk full, away), ERR_FATAL when it is broken: the
@@ -30,6 +38,9 @@ struct queue_driver_options {
 /* list, redrive, purge: a part is done, and op.progress says how far; call again with the same operation, in
  * this group or a later one. So that no group waits for a long scan. */
 enum { QUEUE_UNFINISHED = 1 };
+
+/* put: the answer comes with commit. */
+enum { QUEUE_AT_COMMIT = 1 << 19 };
 
 struct queue_driver {
 	const char *name; /* as the configuration names it */
@@ -71,6 +82,7 @@ struct queue_driver {
 
 extern const struct queue_driver queue_driver_memory;
 extern const struct queue_driver queue_driver_sqlite;
+extern const struct queue_driver queue_driver_redis; /* without functions in builds without hiredis */
 
 /* Wraps another driver and fails calls as told; see faulty.h. */
 extern const struct queue_driver queue_driver_faulty;

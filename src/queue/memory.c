@@ -53,8 +53,14 @@ static struct str item_record(const struct item *item)
 
 static struct row row_of(uint64_t key, const struct item *item, bool failed)
 {
-	return (struct row){key, failed, item->lane == LANE_RETRY ? item->due_ms : 0, item->attempts,
-		item_history(item), item_record(item)};
+	return (struct row){
+		.key = key,
+		.failed = failed,
+		.due_ms = item->lane == LANE_RETRY ? item->due_ms : 0,
+		.attempts = item->attempts,
+		.history = item_history(item),
+		.record = item_record(item),
+	};
 }
 
 static struct schedule_entry entry_of(uint64_t key, const struct item *item)

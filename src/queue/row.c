@@ -87,8 +87,8 @@ bool row_entry(const struct row *row, bool leased, struct queue_entry *ret)
 	struct sealed sealed;
 	bool whole = sealed_decode(row->record, &sealed, NULL) == 0;
 	if (!whole) {
-		sealed =
-			(struct sealed){.id = uuid_of_key(row->key), .client_id = STR(""), .domain = STR("")};
+		sealed = (struct sealed){.client_id = STR(""), .domain = STR("")};
+		sealed.id = row->id ? *row->id : uuid_of_key(row->key);
 		sealed.accepted_at = key_time(row->key);
 	}
 	*ret = (struct queue_entry){

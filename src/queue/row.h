@@ -19,6 +19,7 @@ enum {
 
 struct row {
 	uint64_t key;
+	const struct uuid *id; /* NULL: the record has it */
 	bool failed;
 	int64_t due_ms; /* 0: since it was accepted */
 	unsigned attempts;

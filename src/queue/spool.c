@@ -50,8 +50,11 @@ struct spool {
 	struct queue_driver_options driver; /* what the remote one is opened with */
 	void *remote, *local;
 	enum mode mode;
-	enum place group;              /* where the group under way is */
-	const struct queue_put **puts; /* of a remote group: what it stored */
+	enum place group; /* where the group under way is */
+	struct stored {
+		struct queue_put *put;
+		bool answered; /* else its answer comes with the commit */
+	} * puts;              /* of a remote group: what it stored */
 	size_t put_count, put_room;
 	bool changed;       /* a remote group has changed something that the spool cannot take over */
 	uint64_t spooled;   /* messages in the spool, with those of the local group under way */
@@ -338,6 +341,23 @@ static int begin_local(struct spool *s, struct err *e)
 	return 0;
 }
 
+/* Makes a put of the remote group again. What has been answered already has to come out the same. */
+static int put_again(struct spool *s, const struct stored *stored, struct err *e)
+{
+	/* Its operation is still outstanding: the memory is there. */
+	struct queue_put copy = *stored->put;
+	int rc = put_local(s, stored->answered ? &copy : stored->put, e);
+	if (!stored->answered && (rc >= 0 || is_single(e))) {
+		stored->put->op.result = rc;
+		if (rc < 0)
+			stored->put->op.err = *e;
+		return 0;
+	}
+	if (rc > 0)
+		return err_set(e, ERR_RETRY, "the spool knows a key that was new to the queue");
+	return rc;
+}
+
 /* The remote group is undone; what it had stored, and nothing else, is in a local group then. */
 static int take_over(struct spool *s, const struct err *why, struct err *e)
 {
@@ -350,15 +370,9 @@ static int take_over(struct spool *s, const struct err *why, struct err *e)
 	}
 	if (begin_local(s, e) < 0)
 		return -1;
-	for (size_t i = 0; i < s->put_count; i++) {
-		/* Its operation is still outstanding: the memory is there. */
-		struct queue_put again = *s->puts[i];
-		int rc = put_local(s, &again, e);
-		if (rc < 0)
+	for (size_t i = 0; i < s->put_count; i++)
+		if (put_again(s, &s->puts[i], e) < 0)
 			return -1;
-		if (rc != QUEUE_STORED)
-			return err_set(e, ERR_RETRY, "the spool knows a key that was new to the queue");
-	}
 	return 0;
 }
 
@@ -445,17 +459,17 @@ static int put_local(struct spool *s, struct queue_put *put, struct err *e)
 }
 
 /* For take_over, until the group has committed. */
-static int remember(struct spool *s, const struct queue_put *put, struct err *e)
+static int remember(struct spool *s, struct queue_put *put, bool answered, struct err *e)
 {
 	if (s->put_count == s->put_room) {
 		size_t room = s->put_room ? s->put_room * 2 : 64;
-		const struct queue_put **bigger = reallocarray(s->puts, room, sizeof(*bigger));
+		struct stored *bigger = reallocarray(s->puts, room, sizeof(*bigger));
 		if (!bigger)
 			return err_oom(e);
 		s->puts = bigger;
 		s->put_room = room;
 	}
-	s->puts[s->put_count++] = put;
+	s->puts[s->put_count++] = (struct stored){put, answered};
 	return 0;
 }
 
@@ -465,8 +479,8 @@ static int spool_put(void *state, struct queue_put *put, struct err *e)
 	struct err why = ERR_INIT;
 	if (s->group == PLACE_REMOTE) {
 		int rc = s->o.remote->put(s->remote, put, &why);
-		if (rc == QUEUE_STORED)
-			return remember(s, put, e) < 0 ? -1 : rc;
+		if (rc == QUEUE_STORED || rc == QUEUE_AT_COMMIT)
+			return remember(s, put, rc == QUEUE_STORED, e) < 0 ? -1 : rc;
 		if (rc > 0)
 			return rc;
 		if (is_single(&why)) {
@@ -605,6 +619,11 @@ struct move {
 	struct queue_message **order;   /* by id: as accepted, and those of a batch side by side */
 	struct tag *tags;               /* of `order` */
 	struct queue_settlement *items; /* of `order` */
+	struct put_at {
+		struct queue_put *put;
+		unsigned first; /* of `order` */
+	} * puts;               /* of the remote group under way */
+	unsigned put_count;
 };
 
 static int by_id(const void *a, const void *b)
@@ -657,7 +676,8 @@ static int begin_move(struct spool *s, struct move *m, struct err *e)
 	m->order = arena_alloc(&s->moving, (m->lease.count + 1) * sizeof(*m->order));
 	m->tags = arena_alloc(&s->moving, (m->lease.count + 1) * sizeof(*m->tags));
 	m->items = arena_alloc(&s->moving, (m->lease.count + 1) * sizeof(*m->items));
-	if (!m->order || !m->tags || !m->items)
+	m->puts = arena_alloc(&s->moving, (m->lease.count + 1) * sizeof(*m->puts));
+	if (!m->order || !m->tags || !m->items || !m->puts)
 		return err_oom(e);
 	for (unsigned i = 0; i < m->lease.count; i++)
 		m->order[i] = &m->lease.messages[i];
@@ -685,27 +705,29 @@ static unsigned whole_put(const struct move *m, unsigned i)
 	return first->count;
 }
 
-/* Into the remote group. A message that is there already, or whose key is, needs not come again. */
+/* Into the remote group. */
 static int put_remote(
 	struct spool *s, struct move *m, unsigned i, unsigned count, bool with_key, struct err *e)
 {
-	struct queue_put put = {.count = count, .has_key = with_key};
-	put.messages = arena_alloc(&s->moving, count * sizeof(*put.messages));
-	if (!put.messages)
+	struct queue_put *put = arena_zalloc(&s->moving, sizeof(*put));
+	struct sealed *messages = arena_alloc(&s->moving, count * sizeof(*messages));
+	if (!put || !messages)
 		return err_oom(e);
+	put->messages = messages;
+	put->count = count;
+	put->has_key = with_key;
 	for (unsigned n = 0; n < count; n++)
-		put.messages[n] = m->order[i + n]->sealed;
-	memcpy(put.key_hash, m->tags[i].key_hash, QUEUE_HASH_BYTES);
-	memcpy(put.payload_hash, m->tags[i].payload_hash, QUEUE_HASH_BYTES);
-	int rc = s->o.remote->put(s->remote, &put, e);
-	if (rc < 0 && e->kind == ERR_CONFLICT)
-		rc = QUEUE_REPLAYED;
-	/* The key was used for something else while we were apart: what was accepted is kept all the same. */
-	if (rc == QUEUE_MISMATCH)
-		return put_remote(s, m, i, count, false, e);
-	for (unsigned n = 0; n < count; n++)
-		m->items[i + n].verdict = QUEUE_DONE;
-	return rc < 0 ? -1 : 0;
+		messages[n] = m->order[i + n]->sealed;
+	memcpy(put->key_hash, m->tags[i].key_hash, QUEUE_HASH_BYTES);
+	memcpy(put->payload_hash, m->tags[i].payload_hash, QUEUE_HASH_BYTES);
+	int rc = s->o.remote->put(s->remote, put, &put->op.err);
+	if (rc != QUEUE_AT_COMMIT)
+		put->op.result = rc;
+	m->puts[m->put_count++] = (struct put_at){put, i};
+	if (rc >= 0 || is_single(&put->op.err))
+		return 0;
+	*e = put->op.err;
+	return -1;
 }
 
 /* All that is whole; when there is nothing whole among them, each by itself: keys are worth less than progress. */
@@ -725,20 +747,60 @@ static int put_all_remote(struct spool *s, struct move *m, struct err *e)
 	return 0;
 }
 
-static void release_all(struct move *m)
+/* A remote group of what `add` puts. */
+static int remote_group(struct spool *s, struct move *m,
+	int (*add)(struct spool *s, struct move *m, struct err *e), struct err *e)
 {
-	for (unsigned i = 0; i < m->lease.count; i++)
-		m->items[i].verdict = QUEUE_RELEASE;
+	if (s->o.remote->begin(s->remote, e) < 0)
+		return -1;
+	if (add(s, m, e) < 0 || s->o.remote->commit(s->remote, e) < 0) {
+		s->o.remote->abort(s->remote);
+		return -1;
+	}
+	return 0;
+}
+
+/* Of those that the group before refused for their key, which was used for something else while we were apart:
+ * what was accepted is kept all the same. */
+static int put_without_key(struct spool *s, struct move *m, struct err *e)
+{
+	unsigned before = m->put_count;
+	m->put_count = 0;
+	for (unsigned i = 0; i < before; i++) {
+		struct put_at p = m->puts[i];
+		if (p.put->op.result == QUEUE_MISMATCH &&
+			put_remote(s, m, p.first, p.put->count, false, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* Those of the group just committed; one that is there already, or whose key is, needs not come again. Returns
+ * how many were refused for their key. */
+static unsigned note_moved(struct move *m)
+{
+	unsigned refused = 0;
+	for (unsigned i = 0; i < m->put_count; i++) {
+		const struct put_at *p = &m->puts[i];
+		const struct group_op *op = &p->put->op;
+		refused += op->result == QUEUE_MISMATCH;
+		if (op->result == QUEUE_MISMATCH || (op->result < 0 && op->err.kind != ERR_CONFLICT))
+			continue;
+		for (unsigned n = 0; n < p->put->count; n++)
+			m->items[p->first + n].verdict = QUEUE_DONE;
+	}
+	return refused;
 }
 
 static int move_to_remote(struct spool *s, struct move *m, struct err *e)
 {
-	if (s->o.remote->begin(s->remote, e) < 0)
+	if (remote_group(s, m, put_all_remote, e) < 0)
 		return -1;
-	if (put_all_remote(s, m, e) < 0 || s->o.remote->commit(s->remote, e) < 0) {
-		s->o.remote->abort(s->remote);
+	if (!note_moved(m))
+		return 0;
+	if (remote_group(s, m, put_without_key, e) < 0)
 		return -1;
-	}
+	note_moved(m);
 	return 0;
 }
 
@@ -749,10 +811,8 @@ static int drain(struct spool *s, struct err *e)
 	struct err why = ERR_INIT;
 	if (begin_move(s, &m, e) < 0)
 		return -1;
-	if (m.lease.count && move_to_remote(s, &m, &why) < 0) {
-		release_all(&m);
+	if (m.lease.count && move_to_remote(s, &m, &why) < 0)
 		go_local(s, &why);
-	}
 	if (m.lease.count && local_group(s, settle_local, &m, e) < 0)
 		return -1;
 	if (count_local(s, &s->spooled, e) < 0)
