@@ -550,9 +550,10 @@ void queue_glance(const struct queue *q, struct queue_glance *ret)
 
 const struct queue_driver *queue_driver_find(const char *name)
 {
-	static const struct queue_driver *const drivers[] = {&queue_driver_memory, &queue_driver_sqlite};
+	static const struct queue_driver *const drivers[] = {
+		&queue_driver_memory, &queue_driver_sqlite, &queue_driver_redis};
 	for (size_t i = 0; i < ARRAY_LEN(drivers); i++)
-		if (strcmp(drivers[i]->name, name) == 0)
+		if (strcmp(drivers[i]->name, name) == 0 && drivers[i]->open)
 			return drivers[i];
 	return NULL;
 }
