@@ -21,6 +21,7 @@
 #include "proxy/proxy.h"
 #include "proxy/upstream.h"
 #include "queue/driver.h"
+#include "queue/redis.h"
 #include "queue/spool.h"
 #include "role/access_log.h"
 #include "role/listener_limits.h"
@@ -60,6 +61,7 @@ struct app {
 	struct store *store;
 	struct queue *queue;
 	bool spooling; /* as last said in the log */
+	bool queue_away;
 	struct server *server;
 	struct feed *feed;
 	struct upstream *upstream;
@@ -232,6 +234,27 @@ static int open_store(struct app *a, const struct config *config, struct err *e)
 	return store_open(&o, &a->store, e) < 0 ? err_context(e, "store") : 0;
 }
 
+static struct redis_options redis_options_of(const struct config *config)
+{
+	return (struct redis_options){
+		.url = config->redis_url,
+		.user = config->redis_user,
+		.password = config->redis_password,
+		.ca_file = config->redis_ca_file,
+		.cert_file = config->redis_cert_file,
+		.key_file = config->redis_key_file,
+		.prefix = config->redis_prefix,
+		.partitions = (unsigned)config->redis_partitions,
+		.timeout_ms = config->redis_timeout,
+		.durability = (enum redis_durability)config->durability,
+		.trust_settings = config->redis_settings == 1,
+		.sentinels = config->redis_sentinels,
+		.master = config->redis_master,
+		.sentinel_password = config->redis_sentinel_password,
+		.wait_replicas = (unsigned)config->redis_wait_replicas,
+	};
+}
+
 /* The queue's driver behind one that goes on while it is away. *ret is used until the queue is open. */
 static int add_spool(const struct app *a, const struct config *config, struct queue_options *o,
 	struct spool_options *ret, struct err *e)
@@ -256,8 +279,10 @@ static int add_spool(const struct app *a, const struct config *config, struct qu
 static int open_queue(struct app *a, const struct config *config, struct err *e)
 {
 	static const char *const drivers[] = {"sqlite", "redis", "memory"};
+	struct redis_options redis = redis_options_of(config);
 	struct queue_options o = {
 		.driver = queue_driver_find(drivers[config->queue_driver]),
+		.driver_arg = &redis,
 		.location = a->paths->queue,
 		.clock = &clock_system,
 		.put_limit = (unsigned)config->queue_waiting_max,
@@ -266,7 +291,7 @@ static int open_queue(struct app *a, const struct config *config, struct err *e)
 		.observe = observe_queue,
 	};
 	/* A queue that only this process reaches would take messages that nobody can deliver. */
-	if (a->mode & (APP_PROXY | APP_WORKER) && strcmp(drivers[config->queue_driver], "redis") != 0)
+	if (a->mode & (APP_PROXY | APP_WORKER) && o.driver != &queue_driver_redis)
 		return err_set(e, ERR_REJECT,
 			"queue_driver: %s is this process's own; a proxy and a worker need one that both reach",
 			drivers[config->queue_driver]);
@@ -290,8 +315,6 @@ static int open_server(struct app *a, const struct config *config, struct err *e
 		.registry = a->registry,
 		.queue = a->queue,
 		.health = a->context.health,
-		.revocation_journal =
-			config->revocation_journal ? config->revocation_journal : a->paths->revoked,
 	};
 	return server_open(&o, &a->server, e);
 }
@@ -359,11 +382,6 @@ static int open_feed(struct app *a, const struct config *config, struct err *e)
 	return upstream_new(&o.client, &a->upstream, e);
 }
 
-static void take_sealing_key(void *proxy, const struct sealing_public *key)
-{
-	proxy_set_sealing_key(proxy, key);
-}
-
 static int open_proxy(struct app *a, const struct config *config, struct err *e)
 {
 	struct proxy_options o = {
@@ -387,7 +405,7 @@ static int open_proxy(struct app *a, const struct config *config, struct err *e)
 	if (proxy_start(&o, &a->proxy, e) < 0)
 		return -1;
 	if (a->feed)
-		return feed_follow(a->feed, take_sealing_key, a->proxy, e);
+		return feed_follow(a->feed, a->proxy, e);
 	struct sealing_public key;
 	keyring_active(a->keyring, &key);
 	proxy_set_sealing_key(a->proxy, &key);
@@ -574,11 +592,24 @@ int app_renew_certs(struct app *a, const struct config *config, struct err *e)
 	return a->mode & (APP_UP | APP_SERVER) ? open_own_certs(a, config, e) : 0;
 }
 
+/* Says once that the queue takes and gives nothing, and why; and once that it does again. */
+static void log_health(struct app *a, const struct queue_glance *glance)
+{
+	if (a->queue_away == !glance->healthy)
+		return;
+	a->queue_away = !glance->healthy;
+	if (a->queue_away)
+		log_event(LOG_WARN, "queue.unavailable", LF_STR("why", glance->trouble));
+	else
+		log_event(LOG_INFO, "queue.available");
+}
+
 /* Says once that the queue is away, and once that all is as it was. */
 static void log_spooling(struct app *a)
 {
 	struct queue_glance glance;
 	queue_glance(a->queue, &glance);
+	log_health(a, &glance);
 	if (glance.spooling && !a->spooling)
 		log_event(LOG_WARN, "queue.spooling", LF_STR("why", glance.spool_reason));
 	else if (a->spooling && !glance.spooling && !glance.spooled)

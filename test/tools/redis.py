@@ -216,11 +216,14 @@ class Redis(Process):
     def url(self):
         return f"{'rediss' if self.tls else 'redis'}://127.0.0.1:{self.port}/0"
 
+    @property
+    def env(self):
+        """The secret part of options(): what --set refuses."""
+        return {"SEALPOST_REDIS_PASSWORD": self.password} if self.password else {}
+
     def options(self, **more):
-        """The settings of a sealpost that keeps its queue here."""
+        """The settings of a sealpost that keeps its queue here; with a password, its environment is `env`."""
         own = {"queue_driver": "redis", "redis_url": self.url}
-        if self.password:
-            own["redis_password"] = self.password
         if self.tls:
             own["redis_ca_file"] = self.certificates / "ca.pem"
         if self.tls == "mutual":
