@@ -275,7 +275,8 @@ unsigned config_durations(const char *text, int64_t ret_ms[CONFIG_DURATIONS_MAX]
 
 static int set_text(const struct config_option *o, struct str text, void *base, struct err *e)
 {
-	if (!type_of(o)->text_is_valid(text))
+	bool may_be_empty = !*o->dflt;
+	if (!(may_be_empty && text.n == 0) && !type_of(o)->text_is_valid(text))
 		return not_such(o, text, e);
 	char *copy = text.n ? strndup(text.p, text.n) : NULL;
 	if (text.n && !copy)

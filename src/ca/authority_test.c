@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include <cmocka.h>
+#include <dirent.h>
 
 #include "base/file.h"
 #include "ca/key.h"
@@ -21,7 +22,7 @@ static char passphrase_file[64];
 
 static struct authority_options options(void)
 {
-	return (struct authority_options){.dir = directory,
+	return (struct authority_options){.files.dir = directory,
 		.trust_domain = "example.test",
 		.root_key_type = STR("ec:P-384"),
 		.issuing_key_type = STR("ed25519"),
@@ -36,12 +37,12 @@ static void must(int result, const struct err *e)
 
 static void remove_files(void)
 {
-	static const char *const names[] = {"root.pem", "root.key", "issuing.pem", "issuing.key", "ca.pem",
-		"crl-number", "lock", "passphrase"};
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		AUTO(free_auto) char *path = path_join(directory, names[i]);
-		unlink(path);
-	}
+	DIR *dir = opendir(directory);
+	assert_non_null(dir);
+	for (const struct dirent *entry; (entry = readdir(dir)) != NULL;)
+		if (entry->d_name[0] != '.')
+			assert_int_equal(unlinkat(dirfd(dir), entry->d_name, 0), 0);
+	closedir(dir);
 }
 
 static int setup(void **state)
@@ -90,8 +91,8 @@ static int issue_days(const struct authority *a, int64_t days, struct buf *der, 
 		.name = STR("relay"),
 		.domain = STR("example.com"),
 		.public_key_der = buf_str(&spki)};
-	return authority_issue(
-		a, "example.test", &r, (struct build_validity){now, {now.ms + days * DAY_MS}}, der, e);
+	const struct authority_options o = options();
+	return authority_issue(a, &o, &r, (struct build_validity){now, {now.ms + days * DAY_MS}}, der, e);
 }
 
 /* Keys of other types than the default sign as well. */
@@ -146,7 +147,7 @@ static void test_bad_options(void **state)
 	assert_int_equal(authority_init(&o, &e), -1);
 	assert_int_equal(e.kind, ERR_REJECT);
 	o = options();
-	o.passphrase_file = "/nonexistent/passphrase";
+	o.files.passphrase_file = "/nonexistent/passphrase";
 	assert_int_equal(authority_init(&o, &e), -1);
 	assert_int_equal(e.kind, ERR_FATAL);
 }
@@ -229,7 +230,7 @@ static void test_passphrase_files(void **state)
 		AUTO(buf_wipe_auto) struct buf passphrase;
 		buf_init(&passphrase, ROOM_BYTES);
 		must(file_replace(passphrase_file, cases[i].mode, str_of(cases[i].text), &e), &e);
-		int result = passphrase_read(passphrase_file, &passphrase, &e);
+		int result = passphrase_read(passphrase_file, &passphrase, NULL, &e);
 		assert_int_equal(result, cases[i].passphrase ? 0 : -1);
 		if (cases[i].passphrase)
 			assert_true(str_eq(buf_str(&passphrase), str_of(cases[i].passphrase)));

@@ -24,6 +24,12 @@ static const EVP_MD *digest_for(const EVP_PKEY *key)
 											: EVP_sha256();
 }
 
+void build_authority_clear(struct build_authority *a)
+{
+	X509_free(TAKE(a->cert));
+	EVP_PKEY_free(TAKE(a->key));
+}
+
 /* --- head --- */
 
 /* 127 random bits: positive, at most 16 octets, never repeated (RFC 5280 section 4.1.2.2). */
@@ -189,6 +195,74 @@ static bool put_alternative_names(X509 *cert, const struct ca_request *r, const 
 	return added && put_extension(cert, NID_subject_alt_name, names, false);
 }
 
+/* --- where others find the CRL and the issuer (RFC 5280 sections 4.2.1.13 and 4.2.2.1) --- */
+
+enum { PUBLIC_URL_BYTES = 256, FETCH_URL_BYTES = PUBLIC_URL_BYTES + 2 * IDENTITY_KEY_ID_BYTES + 64 };
+
+bool build_public_url_valid(struct str url)
+{
+	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:[]";
+	size_t scheme = str_starts(url, STR("http://")) ? 7 : str_starts(url, STR("https://")) ? 8 : 0;
+	if (scheme == 0 || url.n == scheme || url.n >= PUBLIC_URL_BYTES || url.p[url.n - 1] == '/')
+		return false;
+	for (size_t i = scheme; i < url.n; i++)
+		if (!memchr(plain, url.p[i], sizeof(plain) - 1))
+			return false;
+	return true;
+}
+
+/* A list with this URL; NULL on failure. Paths by the issuer's key: they stay right after a rotation. */
+static GENERAL_NAMES *fetch_names(const char *public_url, X509 *issuer, const char *file)
+{
+	const ASN1_OCTET_STRING *id = X509_get0_subject_key_id(issuer);
+	char hex[2 * IDENTITY_KEY_ID_BYTES + 1], url[FETCH_URL_BYTES];
+	AUTO(GENERAL_NAMES_free_auto) GENERAL_NAMES *names = sk_GENERAL_NAME_new_null();
+	if (!names || !id || ASN1_STRING_length(id) != IDENTITY_KEY_ID_BYTES)
+		return NULL;
+	hex_encode(ASN1_STRING_get0_data(id), IDENTITY_KEY_ID_BYTES, hex);
+	snprintf(url, sizeof(url), "%s/ca/issuers/%s/%s", public_url, hex, file);
+	return names_add(names, GEN_URI, ASN1_IA5STRING_new(), str_of(url)) ? TAKE(names) : NULL;
+}
+
+static bool put_distribution_point(X509 *cert, const char *public_url, X509 *issuer)
+{
+	AUTO(CRL_DIST_POINTS_free_auto) CRL_DIST_POINTS *points = sk_DIST_POINT_new_null();
+	DIST_POINT *point = DIST_POINT_new();
+	if (!points || !point || !sk_DIST_POINT_push(points, point)) {
+		DIST_POINT_free(point);
+		return false;
+	}
+	point->distpoint = DIST_POINT_NAME_new();
+	if (!point->distpoint)
+		return false;
+	point->distpoint->type = 0; /* fullName */
+	point->distpoint->name.fullname = fetch_names(public_url, issuer, "crl.der");
+	return point->distpoint->name.fullname &&
+	       put_extension(cert, NID_crl_distribution_points, points, false);
+}
+
+static bool put_issuer_access(X509 *cert, const char *public_url, X509 *issuer)
+{
+	AUTO(GENERAL_NAMES_free_auto) GENERAL_NAMES *names = fetch_names(public_url, issuer, "ca.der");
+	AUTO(AUTHORITY_INFO_ACCESS_free_auto)
+	AUTHORITY_INFO_ACCESS *access = sk_ACCESS_DESCRIPTION_new_null();
+	ACCESS_DESCRIPTION *way = ACCESS_DESCRIPTION_new();
+	if (!names || !access || !way || !sk_ACCESS_DESCRIPTION_push(access, way)) {
+		ACCESS_DESCRIPTION_free(way);
+		return false;
+	}
+	way->method = OBJ_nid2obj(NID_ad_ca_issuers);
+	GENERAL_NAME_free(way->location);
+	way->location = sk_GENERAL_NAME_pop(names);
+	return put_extension(cert, NID_info_access, access, false);
+}
+
+static bool put_fetch_points(X509 *cert, const char *public_url, X509 *issuer)
+{
+	return !public_url || (put_distribution_point(cert, public_url, issuer) &&
+				      put_issuer_access(cert, public_url, issuer));
+}
+
 /* --- authorities --- */
 
 /* "Sealpost Root CA 5f0c11ab": the number keeps apart CAs that were made anew. */
@@ -293,7 +367,7 @@ static int read_public_key(struct str der, EVP_PKEY **ret, struct err *e)
 	return *ret ? 0 : err_set(e, ERR_REJECT, "public key: %s", fault);
 }
 
-static bool leaf_make(X509 *cert, const struct build_authority *issuer, const char *trust_domain,
+static bool leaf_make(X509 *cert, const struct build_authority *issuer, const struct build_policy *policy,
 	const struct ca_request *r, EVP_PKEY *key, struct build_validity validity)
 {
 	return X509_set_version(cert, X509_VERSION_3) && put_serial(cert) &&
@@ -301,11 +375,13 @@ static bool leaf_make(X509 *cert, const struct build_authority *issuer, const ch
 	       put_validity(cert, validity) && X509_set_pubkey(cert, key) && put_leaf_constraints(cert) &&
 	       put_key_usage(cert, X509v3_KU_DIGITAL_SIGNATURE) &&
 	       put_extended_key_usage(cert, role_profile(r->role)) && put_subject_key_id(cert) &&
-	       put_authority_key_id(cert, issuer->cert) && put_alternative_names(cert, r, trust_domain) &&
+	       put_authority_key_id(cert, issuer->cert) &&
+	       put_alternative_names(cert, r, policy->trust_domain) &&
+	       put_fetch_points(cert, policy->public_url, issuer->cert) &&
 	       X509_sign(cert, issuer->key, digest_for(issuer->key)) > 0;
 }
 
-int build_leaf(const struct build_authority *issuer, const char *trust_domain,
+int build_leaf(const struct build_authority *issuer, const struct build_policy *policy,
 	const struct ca_request *request, struct build_validity validity, X509 **ret, struct err *e)
 {
 	AUTO(EVP_PKEY_free_auto) EVP_PKEY *key = NULL;
@@ -313,7 +389,7 @@ int build_leaf(const struct build_authority *issuer, const char *trust_domain,
 		read_public_key(request->public_key_der, &key, e) < 0)
 		return -1;
 	AUTO(X509_free_auto) X509 *cert = X509_new();
-	if (!cert || !leaf_make(cert, issuer, trust_domain, request, key, validity))
+	if (!cert || !leaf_make(cert, issuer, policy, request, key, validity))
 		return err_openssl(e, ERR_FATAL, "build a certificate");
 	*ret = TAKE(cert);
 	return 0;

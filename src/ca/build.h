@@ -15,6 +15,8 @@ struct build_authority {
 	EVP_PKEY *key;
 };
 
+void build_authority_clear(struct build_authority *a);
+
 struct build_validity {
 	struct wall not_before, not_after;
 };
@@ -27,8 +29,17 @@ MUST_CHECK int build_root(
 MUST_CHECK int build_issuing(const struct build_authority *root, EVP_PKEY *key, const char *trust_domain,
 	struct build_validity validity, X509 **ret, struct err *e);
 
+struct build_policy {
+	const char *trust_domain;
+	/* Without it, leaves name no CRL and no issuer's certificate; see build_public_url_valid. */
+	const char *public_url;
+};
+
+/* http:// or https://, a host, maybe a path; short and of plain characters, as it goes into certificates. */
+bool build_public_url_valid(struct str url);
+
 /* Checks every fact of the request but its days. */
-MUST_CHECK int build_leaf(const struct build_authority *issuer, const char *trust_domain,
+MUST_CHECK int build_leaf(const struct build_authority *issuer, const struct build_policy *policy,
 	const struct ca_request *request, struct build_validity validity, X509 **ret, struct err *e);
 
 struct build_revoked {

@@ -14,18 +14,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/pem.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "base/file.h"
+#include "ca/public.h"
 #include "ca/signer_protocol.h"
 
 enum {
-	BUNDLE_BYTES_MAX = 64 * 1024,
 	CERT_BYTES_MAX = 64 * 1024,
 	/* RSA-4096 takes seconds to make; a signer that is silent for longer than this hangs. */
 	ANSWER_SECONDS = 120,
@@ -38,14 +38,12 @@ struct child {
 };
 
 struct ca {
-	struct buf bundle, issuing_pem;
-	uint8_t issuing_key_id[IDENTITY_KEY_ID_BYTES];
-	struct wall issuing_not_after, root_not_after;
-	char *crl_path;
-	const struct clock *clock;
-	const char *const *signer_argv;
-	struct buf setup;     /* what every new signer is told first */
-	pthread_mutex_t lock; /* guards what follows */
+	struct ca_public
+		*_Atomic public;   /* replaced by a rotation; older ones are kept, as views point into them */
+	struct ca_options options; /* strings are ours, but signer_argv */
+	pthread_mutex_t change_lock; /* one change at a time */
+	pthread_mutex_t lock;        /* guards what follows */
+	struct buf setup;            /* what every new signer is told first */
 	struct child child;
 	uint32_t last_id;
 	struct signer_message answer;
@@ -151,9 +149,9 @@ static int exchange(int fd, enum signer_type type, uint32_t id, struct str paylo
 	return read_answer(fd, id, answer, ret_broken, e);
 }
 
-/* Starts a signer and sets it up; `type` is SIGNER_INIT or SIGNER_OPEN. */
-static int child_start(
-	const char *const *argv, enum signer_type type, struct str setup, struct child *ret, struct err *e)
+/* Starts a signer and sets it up; its answer's payload, where wanted, goes to *ret_answer. */
+static int child_start(const char *const *argv, enum signer_type type, struct str setup, struct child *ret,
+	struct buf *ret_answer, struct err *e)
 {
 	struct child child = {.fd = -1};
 	struct signer_message answer;
@@ -162,6 +160,10 @@ static int child_start(
 		return -1;
 	signer_message_init(&answer);
 	int result = exchange(child.fd, type, 0, setup, &answer, &broken, e);
+	if (result == 0 && ret_answer) {
+		buf_add_str(ret_answer, buf_str(&answer.payload));
+		result = buf_check(ret_answer, e);
+	}
 	signer_message_clear(&answer);
 	if (result < 0) {
 		child_end(&child);
@@ -184,7 +186,7 @@ static int need_child(struct ca *ca, struct err *e)
 	if (ca->child.fd >= 0 && !has_ended(ca->child.fd))
 		return 0;
 	child_end(&ca->child);
-	return child_start(ca->signer_argv, SIGNER_OPEN, buf_str(&ca->setup), &ca->child, e);
+	return child_start(ca->options.signer_argv, SIGNER_OPEN, buf_str(&ca->setup), &ca->child, NULL, e);
 }
 
 /* Under the lock. The answer is in ca->answer. */
@@ -228,77 +230,103 @@ static struct wall time_to_send(const struct clock *clock)
 	return clock_is_fake(clock) ? clock_wall(clock) : (struct wall){0};
 }
 
-static int encode_setup(const struct ca_options *o, struct buf *out, struct err *e)
+/* What differs between setups. */
+struct setup_extra {
+	struct ca_root_key root_key;
+	struct str issuer;
+};
+
+static int encode_setup(
+	const struct ca_options *o, const struct setup_extra *extra, struct buf *out, struct err *e)
 {
 	const struct signer_setup setup = {.dir = str_of(o->dir),
 		.trust_domain = str_of(o->trust_domain),
+		.public_url = or_default(o->public_url, ""),
+		.user = or_default(o->signer_user, ""),
 		.passphrase_file = or_default(o->key_passphrase_file, ""),
 		.root_key_type = or_default(o->root_key_type, "rsa:4096"),
 		.issuing_key_type = or_default(o->issuing_key_type, "ec:P-256"),
 		.backdate_ms = o->backdate_ms,
 		.max_days = o->max_days,
 		.caller_time = clock_is_fake(o->clock),
-		.now = time_to_send(o->clock)};
+		.now = time_to_send(o->clock),
+		.root_pem = extra->root_key.pem,
+		.root_passphrase = extra->root_key.passphrase,
+		.issuer = extra->issuer};
 	if (setup.dir.n > SIGNER_PATH_BYTES_MAX || setup.passphrase_file.n > SIGNER_PATH_BYTES_MAX ||
-		!identity_name_valid(setup.trust_domain))
-		return err_set(e, ERR_REJECT, "CA: a path is too long, or the trust domain is malformed");
+		setup.user.n > SIGNER_USER_BYTES_MAX || !identity_name_valid(setup.trust_domain))
+		return err_set(e, ERR_REJECT,
+			"CA: a path or the signer's user is too long, or the trust domain is malformed");
+	if (setup.public_url.n && !build_public_url_valid(setup.public_url))
+		return err_set(e, ERR_REJECT,
+			"'%s' is not a URL for certificates: http:// or https://, host, maybe port and path; no '/' at the end",
+			o->public_url);
+	if (setup.root_pem.n > SIGNER_PEM_BYTES_MAX || setup.root_passphrase.n > SIGNER_PASSPHRASE_BYTES_MAX)
+		return err_set(e, ERR_REJECT, "the root's key or its passphrase is too long");
 	signer_setup_encode(&setup, out);
 	return buf_check(out, e);
 }
 
-int ca_init(const struct ca_options *o, struct err *e)
+/* A signer that does one thing and ends. */
+static int run_once(const struct ca_options *o, enum signer_type type, const struct setup_extra *extra,
+	struct buf *ret_answer, struct err *e)
 {
-	AUTO(buf_auto) struct buf setup;
+	AUTO(buf_wipe_auto) struct buf setup;
 	struct child child;
 	buf_init(&setup, SIGNER_FRAME_BYTES);
-	if (encode_setup(o, &setup, e) < 0 ||
-		child_start(o->signer_argv, SIGNER_INIT, buf_str(&setup), &child, e) < 0)
+	if (encode_setup(o, extra, &setup, e) < 0 ||
+		child_start(o->signer_argv, type, buf_str(&setup), &child, ret_answer, e) < 0)
 		return -1;
 	child_end(&child);
 	return 0;
 }
 
-static int read_text(const char *dir, const char *name, struct buf *ret, struct err *e)
+static const struct setup_extra nothing_extra;
+
+int ca_init(const struct ca_options *o, struct err *e)
 {
-	AUTO(free_auto) char *path = path_join(dir, name);
-	return path ? file_read(path, BUNDLE_BYTES_MAX, ret, e) : err_oom(e);
+	return run_once(o, SIGNER_INIT, &nothing_extra, NULL, e);
 }
 
-static int read_cert(const char *dir, const char *name, X509 **ret, struct err *e)
+/* Its strings, but signer_argv. */
+static const size_t option_texts[] = {offsetof(struct ca_options, dir),
+	offsetof(struct ca_options, trust_domain), offsetof(struct ca_options, key_passphrase_file),
+	offsetof(struct ca_options, signer_user), offsetof(struct ca_options, public_url),
+	offsetof(struct ca_options, root_key_type), offsetof(struct ca_options, issuing_key_type)};
+
+static const char **option_text(struct ca_options *o, size_t i)
 {
-	AUTO(free_auto) char *path = path_join(dir, name);
-	AUTO(x509_stack_free_auto) STACK_OF(X509) *found = NULL;
-	if (!path)
-		return err_oom(e);
-	if (x509_read_file(path, &found, e) < 0)
+	return (const char **)(void *)((char *)o + option_texts[i]);
+}
+
+/* On failure, those that were copied can still be freed. */
+static int options_copy(struct ca_options *to, const struct ca_options *from, struct err *e)
+{
+	bool copied = true;
+	*to = *from;
+	for (size_t i = 0; i < ARRAY_LEN(option_texts); i++) {
+		const char **text = option_text(to, i);
+		if (*text)
+			copied &= (*text = strdup(*text)) != NULL;
+	}
+	return copied ? 0 : err_oom(e);
+}
+
+static void options_clear(struct ca_options *o)
+{
+	for (size_t i = 0; i < ARRAY_LEN(option_texts); i++)
+		free((char *)(uintptr_t)*option_text(o, i));
+}
+
+/* Reads the certificates anew. */
+static int refresh_public(struct ca *ca, struct err *e)
+{
+	struct ca_public *fresh;
+	if (public_read(ca->options.dir, &fresh, e) < 0)
 		return -1;
-	*ret = sk_X509_shift(found);
-	return 0;
-}
-
-static int key_id_of(X509 *cert, uint8_t ret[IDENTITY_KEY_ID_BYTES], struct err *e)
-{
-	const ASN1_OCTET_STRING *id = X509_get0_subject_key_id(cert);
-	if (!id || ASN1_STRING_length(id) != IDENTITY_KEY_ID_BYTES)
-		return err_set(e, ERR_FATAL, "CA: issuing.pem has no subject key identifier of %d octets",
-			IDENTITY_KEY_ID_BYTES);
-	memcpy(ret, ASN1_STRING_get0_data(id), IDENTITY_KEY_ID_BYTES);
-	return 0;
-}
-
-/* What may be read without the signer. */
-static int read_public(struct ca *ca, const char *dir, struct err *e)
-{
-	AUTO(X509_free_auto) X509 *root = NULL;
-	AUTO(X509_free_auto) X509 *issuing = NULL;
-	if (read_text(dir, "ca.pem", &ca->bundle, e) < 0 ||
-		read_text(dir, "issuing.pem", &ca->issuing_pem, e) < 0 ||
-		read_cert(dir, "root.pem", &root, e) < 0 || read_cert(dir, "issuing.pem", &issuing, e) < 0 ||
-		key_id_of(issuing, ca->issuing_key_id, e) < 0)
-		return -1;
-	if (!wall_of_asn1(X509_get0_notAfter(root), &ca->root_not_after) ||
-		!wall_of_asn1(X509_get0_notAfter(issuing), &ca->issuing_not_after))
-		return err_set(e, ERR_FATAL, "CA: a certificate in '%s' has no readable end", dir);
+	fresh->older = atomic_load(&ca->public);
+	while (!atomic_compare_exchange_weak(&ca->public, &fresh->older, fresh))
+		;
 	return 0;
 }
 
@@ -307,20 +335,13 @@ int ca_open(const struct ca_options *o, struct ca **ret, struct err *e)
 	struct ca *ca = calloc(1, sizeof(*ca));
 	if (!ca)
 		return err_oom(e);
-	ca->clock = o->clock;
-	ca->signer_argv = o->signer_argv;
 	ca->child.fd = -1;
-	buf_init(&ca->bundle, BUNDLE_BYTES_MAX);
-	buf_init(&ca->issuing_pem, BUNDLE_BYTES_MAX);
 	buf_init(&ca->setup, SIGNER_FRAME_BYTES);
 	signer_message_init(&ca->answer);
+	pthread_mutex_init(&ca->change_lock, NULL);
 	pthread_mutex_init(&ca->lock, NULL);
-	ca->crl_path = path_join(o->dir, "crl.der");
-	if (!ca->crl_path) {
-		ca_close(ca);
-		return err_oom(e);
-	}
-	if (read_public(ca, o->dir, e) < 0 || encode_setup(o, &ca->setup, e) < 0 || need_child(ca, e) < 0) {
+	if (options_copy(&ca->options, o, e) < 0 || refresh_public(ca, e) < 0 ||
+		encode_setup(o, &nothing_extra, &ca->setup, e) < 0 || need_child(ca, e) < 0) {
 		ca_close(ca);
 		return -1;
 	}
@@ -334,42 +355,89 @@ void ca_close(struct ca *ca)
 		return;
 	child_end(&ca->child);
 	signer_message_clear(&ca->answer);
-	buf_clear(&ca->bundle);
-	buf_clear(&ca->issuing_pem);
+	for (struct ca_public *p = atomic_load(&ca->public), *older; p; p = older) {
+		older = p->older;
+		public_free(p);
+	}
+	options_clear(&ca->options);
 	buf_clear(&ca->setup);
-	free(ca->crl_path);
 	pthread_mutex_destroy(&ca->lock);
+	pthread_mutex_destroy(&ca->change_lock);
 	free(ca);
+}
+
+/* Puts another signer in place of the running one. */
+static int replace_child(struct ca *ca, struct err *e)
+{
+	pthread_mutex_lock(&ca->lock);
+	child_end(&ca->child);
+	int result = need_child(ca, e);
+	pthread_mutex_unlock(&ca->lock);
+	return result;
+}
+
+int ca_reload(struct ca *ca, const struct ca_options *o, struct err *e)
+{
+	AUTO(buf_auto) struct buf setup;
+	buf_init(&setup, SIGNER_FRAME_BYTES);
+	if (encode_setup(o, &nothing_extra, &setup, e) < 0)
+		return -1;
+	pthread_mutex_lock(&ca->lock);
+	bool same = str_eq(buf_str(&setup), buf_str(&ca->setup));
+	if (!same) {
+		struct buf old = ca->setup;
+		ca->setup = setup;
+		setup = old;
+		child_end(&ca->child);
+	}
+	int result = need_child(ca, e);
+	pthread_mutex_unlock(&ca->lock);
+	return result;
+}
+
+/* --- what is public --- */
+
+size_t ca_issuers(const struct ca *ca, const struct ca_issuer **ret)
+{
+	const struct ca_public *public = atomic_load(&ca->public);
+	*ret = public->issuers;
+	return public->issuer_count;
+}
+
+const struct ca_issuer *ca_issuer_find(const struct ca *ca, const uint8_t key_id[IDENTITY_KEY_ID_BYTES])
+{
+	return public_find(atomic_load(&ca->public), key_id);
 }
 
 struct str ca_bundle(const struct ca *ca)
 {
-	return buf_str(&ca->bundle);
+	return buf_str(&atomic_load(&ca->public)->bundle);
 }
 
 struct str ca_issuing_pem(const struct ca *ca)
 {
-	return buf_str(&ca->issuing_pem);
+	return atomic_load(&ca->public)->issuers[0].pem;
 }
 
 const uint8_t *ca_issuing_key_id(const struct ca *ca)
 {
-	return ca->issuing_key_id;
+	return atomic_load(&ca->public)->issuers[0].key_id;
 }
 
 struct wall ca_issuing_not_after(const struct ca *ca)
 {
-	return ca->issuing_not_after;
+	return atomic_load(&ca->public)->issuers[0].not_after;
 }
 
 struct wall ca_root_not_after(const struct ca *ca)
 {
-	return ca->root_not_after;
+	return atomic_load(&ca->public)->root_not_after;
 }
 
-const char *ca_crl_path(const struct ca *ca)
+bool ca_has_root_key(const struct ca *ca)
 {
-	return ca->crl_path;
+	const struct ca_files files = {.dir = ca->options.dir};
+	return files_has(&files, ca_root_key);
 }
 
 int ca_signer_pid(struct ca *ca)
@@ -380,30 +448,97 @@ int ca_signer_pid(struct ca *ca)
 	return pid;
 }
 
-/* --- requests --- */
+/* --- changes --- */
 
-static int write_pem(X509 *cert, struct buf *out, struct err *e)
+/* A change of issuing CAs. Where the child was stopped half way, what is on disk is still whole, and may be the new
+ * state: it is taken over in any case. */
+static int change_issuers(
+	struct ca *ca, enum signer_type type, const struct setup_extra *extra, struct err *e)
 {
-	AUTO(BIO_free_all_auto) BIO *bio = BIO_new(BIO_s_mem());
-	if (!bio || !PEM_write_bio_X509(bio, cert))
-		return err_openssl(e, ERR_FATAL, "write a certificate");
-	char *text;
-	long n = BIO_get_mem_data(bio, &text);
-	buf_add(out, text, (size_t)n);
-	return buf_check(out, e);
+	struct err ignored = ERR_INIT;
+	pthread_mutex_lock(&ca->change_lock);
+	int result = run_once(&ca->options, type, extra, NULL, e);
+	bool taken = refresh_public(ca, result < 0 ? &ignored : e) == 0 &&
+		     replace_child(ca, result < 0 ? &ignored : e) == 0;
+	pthread_mutex_unlock(&ca->change_lock);
+	return result == 0 && taken ? 0 : -1;
 }
 
-/* From the DER: PEM and the identity. */
-static int fill_issued(struct ca_issued *issued, struct err *e)
+int ca_rotate(struct ca *ca, const struct ca_root_key *root_key, struct err *e)
+{
+	const struct setup_extra extra = {.root_key = root_key ? *root_key : (struct ca_root_key){{0}, {0}}};
+	return change_issuers(ca, SIGNER_ROTATE, &extra, e);
+}
+
+int ca_retire(struct ca *ca, const uint8_t key_id[IDENTITY_KEY_ID_BYTES], struct err *e)
+{
+	char id[CA_ID_BYTES];
+	hex_encode(key_id, IDENTITY_KEY_ID_BYTES, id);
+	const struct setup_extra extra = {.issuer = str_of(id)};
+	return change_issuers(ca, SIGNER_RETIRE, &extra, e);
+}
+
+static int change_keys(struct ca *ca, enum signer_type type, const struct setup_extra *extra,
+	struct buf *ret_answer, struct err *e)
+{
+	pthread_mutex_lock(&ca->change_lock);
+	int result = run_once(&ca->options, type, extra, ret_answer, e);
+	pthread_mutex_unlock(&ca->change_lock);
+	return result;
+}
+
+int ca_rekey(struct ca *ca, struct err *e)
+{
+	return change_keys(ca, SIGNER_REKEY, &nothing_extra, NULL, e);
+}
+
+int ca_export_root(struct ca *ca, struct str passphrase, struct buf *ret_pem, struct err *e)
+{
+	const struct setup_extra extra = {.root_key.passphrase = passphrase};
+	return change_keys(ca, SIGNER_EXPORT_ROOT, &extra, ret_pem, e);
+}
+
+int ca_remove_root(struct ca *ca, const struct ca_root_key *copy, struct err *e)
+{
+	const struct setup_extra extra = {.root_key = *copy};
+	return change_keys(ca, SIGNER_REMOVE_ROOT, &extra, NULL, e);
+}
+
+int ca_import_root(struct ca *ca, const struct ca_root_key *copy, struct err *e)
+{
+	const struct setup_extra extra = {.root_key = *copy};
+	return change_keys(ca, SIGNER_IMPORT_ROOT, &extra, NULL, e);
+}
+
+/* --- requests --- */
+
+/* A signer that was started in the middle of a rotation may know an issuing CA that we have not read yet. */
+static int find_issuer(struct ca *ca, struct ca_issued *issued, struct err *e)
+{
+	const uint8_t *key_id = issued->identity.issuer_key_id;
+	const struct ca_issuer *issuer = ca_issuer_find(ca, key_id);
+	if (!issuer) {
+		if (refresh_public(ca, e) < 0)
+			return -1;
+		issuer = ca_issuer_find(ca, key_id);
+	}
+	if (!issuer)
+		return err_set(e, ERR_FATAL, "the signer's certificate has an unknown issuer");
+	issued->issuer_pem = issuer->pem;
+	return 0;
+}
+
+/* From the DER: PEM, the identity, the issuer. */
+static int fill_issued(struct ca *ca, struct ca_issued *issued, struct err *e)
 {
 	const unsigned char *at = (const unsigned char *)issued->der.p;
 	AUTO(X509_free_auto) X509 *cert = d2i_X509(NULL, &at, (long)issued->der.n);
 	const char *rule;
 	if (!cert)
 		return err_openssl(e, ERR_FATAL, "read the signer's certificate");
-	if (identity_of(cert, NULL, &issued->identity, &rule, e) < 0)
+	if (identity_of(cert, NULL, &issued->identity, &rule, e) < 0 || find_issuer(ca, issued, e) < 0)
 		return -1;
-	return write_pem(cert, &issued->pem, e);
+	return cert_add_pem(cert, &issued->pem, e);
 }
 
 int ca_issue(struct ca *ca, const struct ca_request *request, struct ca_issued *ret, struct err *e)
@@ -413,8 +548,9 @@ int ca_issue(struct ca *ca, const struct ca_request *request, struct ca_issued *
 	buf_init(&payload, SIGNER_MESSAGE_BYTES_MAX);
 	buf_init(&issued.der, CERT_BYTES_MAX);
 	buf_init(&issued.pem, CERT_BYTES_MAX);
-	if (signer_issue_encode(request, time_to_send(ca->clock), &payload, e) < 0 ||
-		ask(ca, SIGNER_ISSUE, buf_str(&payload), &issued.der, e) < 0 || fill_issued(&issued, e) < 0) {
+	if (signer_issue_encode(request, time_to_send(ca->options.clock), &payload, e) < 0 ||
+		ask(ca, SIGNER_ISSUE, buf_str(&payload), &issued.der, e) < 0 ||
+		fill_issued(ca, &issued, e) < 0) {
 		ca_issued_clear(&issued);
 		return -1;
 	}
@@ -449,12 +585,16 @@ static int encode_crl(
 	return signer_crl_encode(crl, out, e);
 }
 
-int ca_crl(struct ca *ca, const struct ca_revoked *entries, size_t count, int64_t valid_days,
-	struct buf *ret_der, struct err *e)
+int ca_crl(struct ca *ca, const uint8_t issuer_key_id[IDENTITY_KEY_ID_BYTES],
+	const struct ca_revoked *entries, size_t count, int64_t valid_days, struct buf *ret_der,
+	struct err *e)
 {
 	AUTO(buf_auto) struct buf payload;
-	struct signer_crl crl = {
-		time_to_send(ca->clock), valid_days, calloc(count ? count : 1, sizeof(*crl.entries)), count};
+	struct signer_crl crl = {.now = time_to_send(ca->options.clock),
+		.valid_days = valid_days,
+		.entries = calloc(count ? count : 1, sizeof(*crl.entries)),
+		.count = count};
+	memcpy(crl.issuer_key_id, issuer_key_id, sizeof(crl.issuer_key_id));
 	buf_init(&payload, SIGNER_MESSAGE_BYTES_MAX);
 	int result = crl.entries ? encode_crl(&crl, entries, &payload, e) : err_oom(e);
 	signer_crl_clear(&crl);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include <cmocka.h>
+#include <dirent.h>
 #include <openssl/pem.h>
 #include <pthread.h>
 #include <signal.h>
@@ -50,15 +51,15 @@ static void must(int result, const struct err *e)
 		fail_msg("%s", e->text);
 }
 
-static void remove_dir(const char *dir)
+static void remove_dir(const char *path)
 {
-	static const char *const names[] = {"root.pem", "root.key", "issuing.pem", "issuing.key", "ca.pem",
-		"crl-number", "lock", "passphrase", "leaf.pem", "crl.pem"};
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		AUTO(free_auto) char *path = path_join(dir, names[i]);
-		unlink(path);
-	}
-	rmdir(dir);
+	DIR *dir = opendir(path);
+	assert_non_null(dir);
+	for (const struct dirent *entry; (entry = readdir(dir)) != NULL;)
+		if (entry->d_name[0] != '.')
+			assert_int_equal(unlinkat(dirfd(dir), entry->d_name, 0), 0);
+	closedir(dir);
+	rmdir(path);
 }
 
 static int setup(void **state)
@@ -431,7 +432,7 @@ static X509_CRL *crl_with(const struct ca_revoked *entries, size_t count)
 	AUTO(buf_auto) struct buf der;
 	struct err e;
 	buf_init(&der, TEXT_BYTES_MAX);
-	must(ca_crl(ca, entries, count, 7, &der, &e), &e);
+	must(ca_crl(ca, ca_issuing_key_id(ca), entries, count, 7, &der, &e), &e);
 	const unsigned char *at = (const unsigned char *)der.p;
 	X509_CRL *crl = d2i_X509_CRL(NULL, &at, (long)der.n);
 	assert_non_null(crl);
@@ -525,10 +526,10 @@ static void test_crl_refusals(void **state)
 	buf_init(&der, TEXT_BYTES_MAX);
 	entries[2].serial_bytes = 0;
 	for (size_t i = 0; i < ARRAY_LEN(entries); i++) {
-		assert_int_equal(ca_crl(ca, &entries[i], 1, 7, &der, &e), -1);
+		assert_int_equal(ca_crl(ca, ca_issuing_key_id(ca), &entries[i], 1, 7, &der, &e), -1);
 		assert_int_equal(e.kind, ERR_REJECT);
 	}
-	assert_int_equal(ca_crl(ca, NULL, 0, 0, &der, &e), -1);
+	assert_int_equal(ca_crl(ca, ca_issuing_key_id(ca), NULL, 0, 0, &der, &e), -1);
 	assert_int_equal(e.kind, ERR_REJECT);
 }
 

@@ -9,6 +9,8 @@
 #include "ca/confine.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -50,9 +52,31 @@ int confine_process(const char *name, int keep_fd, struct err *e)
 		return err_sys(e, ERR_FATAL, "prctl");
 	if (setrlimit(RLIMIT_CORE, &none) < 0)
 		return err_sys(e, ERR_FATAL, "setrlimit");
-	/* Needs a privilege; without it the filter alone denies sockets. */
-	(void)!unshare(CLONE_NEWNET);
 	return 0;
+}
+
+int confine_user(const char *user, struct err *e)
+{
+	errno = 0;
+	const struct passwd *entry = getpwnam(user);
+	if (!entry)
+		return errno ? err_sys(e, ERR_FATAL, "look up the user '%s'", user)
+			     : err_set(e, ERR_REJECT, "signer_user: there is no user '%s'", user);
+	if (entry->pw_uid == 0 || entry->pw_gid == 0)
+		return err_set(e, ERR_REJECT, "signer_user: '%s' is root", user);
+	if (setgroups(0, NULL) < 0 || setresgid(entry->pw_gid, entry->pw_gid, entry->pw_gid) < 0 ||
+		setresuid(entry->pw_uid, entry->pw_uid, entry->pw_uid) < 0)
+		return err_sys(e, ERR_FATAL, "become the user '%s'", user);
+	/* Another user's process may be dumpable again. */
+	return prctl(PR_SET_DUMPABLE, 0) < 0 ? err_sys(e, ERR_FATAL, "prctl") : 0;
+}
+
+/* An empty network: by privilege, or in a user namespace of our own, where the system lets us. Where it does not, the
+ * filter alone denies sockets. Late, because in such a namespace files look like nobody's. */
+static void leave_network(void)
+{
+	if (unshare(CLONE_NEWNET) < 0)
+		(void)!unshare(CLONE_NEWUSER | CLONE_NEWNET);
 }
 
 static const int allowed_calls[] = {
@@ -92,6 +116,7 @@ static int add_rules(scmp_filter_ctx filter)
 
 int confine_system_calls(struct err *e)
 {
+	leave_network();
 	/* What is mapped now, as far as it is in use, the key included; not what will be mapped, as that
 	 * would fail at the limit. */
 	(void)!mlockall(MCL_CURRENT | MCL_ONFAULT);

@@ -12,6 +12,10 @@
  * network where permitted. */
 MUST_CHECK int confine_process(const char *name, int keep_fd, struct err *e);
 
+/* Once the files are open: becomes this user for good, with no other groups; only for a process of root's. ERR_REJECT
+ * for an unknown user, and for root itself. */
+MUST_CHECK int confine_user(const char *user, struct err *e);
+
 /* Last thing before requests are served: memory locked where permitted, and from here on only system calls
  * that computing, the open socket and the open CRL number need. Any other kills the process. */
 MUST_CHECK int confine_system_calls(struct err *e);

@@ -85,7 +85,7 @@ static int write_encrypted(BIO *out, EVP_PKEY *key, struct str passphrase)
 	return PEM_write_bio_PKCS8(out, sealed);
 }
 
-static int key_pem(EVP_PKEY *key, struct str passphrase, struct buf *out, struct err *e)
+int key_write_pem(EVP_PKEY *key, struct str passphrase, struct buf *out, struct err *e)
 {
 	AUTO(BIO_free_all_auto) BIO *bio = BIO_new(BIO_s_secmem());
 	if (!bio || !(passphrase.n ? write_encrypted(bio, key, passphrase) : write_plain(bio, key)))
@@ -100,7 +100,7 @@ int key_save(const char *path, EVP_PKEY *key, struct str passphrase, struct err 
 {
 	AUTO(buf_wipe_auto) struct buf pem;
 	buf_init(&pem, KEY_FILE_BYTES_MAX);
-	return key_pem(key, passphrase, &pem, e) < 0 ? -1 : file_replace(path, 0600, buf_str(&pem), e);
+	return key_write_pem(key, passphrase, &pem, e) < 0 ? -1 : file_replace(path, 0600, buf_str(&pem), e);
 }
 
 /* OpenSSL's question for the passphrase. */
@@ -130,20 +130,38 @@ int key_load(const char *path, struct str passphrase, EVP_PKEY **ret, struct err
 	return err_context(e, "'%s'", path);
 }
 
-int passphrase_read(const char *path, struct buf *ret, struct err *e)
+int key_read_pem(struct str pem, struct str passphrase, EVP_PKEY **ret, struct err *e)
 {
-	AUTO(BIO_free_all_auto) BIO *file = NULL;
-	if (bio_open_file(path, true, &file, e) < 0)
-		return -1;
+	AUTO(BIO_free_all_auto)
+	BIO *bio = pem.n <= KEY_FILE_BYTES_MAX ? BIO_new_mem_buf(pem.p, (int)pem.n) : NULL;
+	*ret = bio ? PEM_read_bio_PrivateKey(bio, NULL, answer_passphrase, &passphrase) : NULL;
+	ERR_clear_error();
+	return *ret ? 0 : err_set(e, ERR_REJECT, "not a private key as PEM, or not its passphrase");
+}
+
+/* The next line, without its end. */
+static void take_line(BIO *file, struct buf *out)
+{
 	char line[PASSPHRASE_BYTES_MAX + 1];
 	int n = BIO_gets(file, line, sizeof(line));
 	while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
 		n--;
 	if (n > 0)
-		buf_add(ret, line, (size_t)n);
+		buf_add(out, line, (size_t)n);
 	OPENSSL_cleanse(line, sizeof(line));
-	return n > 0 ? buf_check(ret, e)
-		     : err_set(e, ERR_FATAL, "'%s' has no passphrase in its first line", path);
+}
+
+int passphrase_read(const char *path, struct buf *ret, struct buf *ret_older, struct err *e)
+{
+	AUTO(BIO_free_all_auto) BIO *file = NULL;
+	if (bio_open_file(path, true, &file, e) < 0)
+		return -1;
+	take_line(file, ret);
+	if (ret->n == 0)
+		return err_set(e, ERR_FATAL, "'%s' has no passphrase in its first line", path);
+	if (ret_older)
+		take_line(file, ret_older);
+	return buf_check(ret, e);
 }
 
 /* --- ca.h --- */
@@ -161,7 +179,7 @@ static int spki_der(EVP_PKEY *key, struct buf *out, struct err *e)
 int ca_generate_key(struct str type, struct buf *ret_pem, struct buf *ret_spki_der, struct err *e)
 {
 	AUTO(EVP_PKEY_free_auto) EVP_PKEY *key = NULL;
-	if (key_generate(type, &key, e) < 0 || key_pem(key, STR(""), ret_pem, e) < 0)
+	if (key_generate(type, &key, e) < 0 || key_write_pem(key, STR(""), ret_pem, e) < 0)
 		return -1;
 	return spki_der(key, ret_spki_der, e);
 }

@@ -15,11 +15,16 @@
 /* One of the types of ca_generate_key. */
 MUST_CHECK int key_generate(struct str type, EVP_PKEY **ret, struct err *e);
 
-/* A passphrase from the first line of a file that only its owner may read. */
-MUST_CHECK int passphrase_read(const char *path, struct buf *ret, struct err *e);
+/* From the first line of a file that only its owner may read. While it is being changed, its second line may hold the
+ * one before, which goes to *ret_older; NULL: not wanted. */
+MUST_CHECK int passphrase_read(const char *path, struct buf *ret, struct buf *ret_older, struct err *e);
 
 /* An empty passphrase: not encrypted. */
 MUST_CHECK int key_save(const char *path, EVP_PKEY *key, struct str passphrase, struct err *e);
 MUST_CHECK int key_load(const char *path, struct str passphrase, EVP_PKEY **ret, struct err *e);
+
+/* The same in memory; a key that cannot be read is ERR_REJECT here. */
+MUST_CHECK int key_write_pem(EVP_PKEY *key, struct str passphrase, struct buf *out, struct err *e);
+MUST_CHECK int key_read_pem(struct str pem, struct str passphrase, EVP_PKEY **ret, struct err *e);
 
 #endif

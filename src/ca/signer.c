@@ -1,8 +1,8 @@
 /* signer.c - the process that holds the issuing key.
  *
  * It lives in this order: give up what is not needed (confine_process); read one setup message; either make
- * the CA's files and end, or load the key, lock itself in (confine_system_calls) and answer requests until
- * the owner closes the socket. One request at a time; an answer is DER or an error.
+ * one change to the CA's files and end, or load the keys, become a user of no rights (confine_user), lock itself in
+ * (confine_system_calls) and answer requests until the owner closes the socket. One request at a time; an answer is DER or an error.
  *
  * It trusts its owner with little: facts are checked where the certificate is built, the lifetime here, and
  * what was signed is judged once more before it leaves. The time is its own unless the setup said that the
@@ -14,6 +14,7 @@
 
 #include "ca/authority.h"
 #include "ca/confine.h"
+#include "ca/root.h"
 
 enum {
 	DAY_MS = 24 * 60 * 60 * 1000,
@@ -26,6 +27,7 @@ struct signer {
 	int fd;
 	struct authority authority;
 	struct authority_options options; /* strings are ours */
+	char *user;                       /* whom to become; NULL: nobody else */
 	int64_t max_days;
 	bool caller_time;
 };
@@ -58,7 +60,7 @@ static int answer_issue(struct signer *s, struct str payload, struct buf *out, s
 	if (signer_issue_decode(payload, &issue, e) < 0 ||
 		leaf_validity(s, time_for(s, issue.now), issue.request.days, &validity, e) < 0)
 		return -1;
-	return authority_issue(&s->authority, s->options.trust_domain, &issue.request, validity, out, e);
+	return authority_issue(&s->authority, &s->options, &issue.request, validity, out, e);
 }
 
 static int crl_der(struct signer *s, const struct signer_crl *crl, struct buf *out, struct err *e)
@@ -66,10 +68,13 @@ static int crl_der(struct signer *s, const struct signer_crl *crl, struct buf *o
 	struct wall now = time_for(s, crl->now);
 	struct wall next = {now.ms + crl->valid_days * DAY_MS};
 	uint64_t number;
+	const struct build_authority *issuer = authority_find(&s->authority, crl->issuer_key_id);
 	AUTO(X509_CRL_free_auto) X509_CRL *made = NULL;
 	AUTO(openssl_free_auto) unsigned char *der = NULL;
+	if (!issuer)
+		return err_set(e, ERR_REJECT, "no issuing CA has this key");
 	if (crl_number_next(&s->authority.crl_number, now, &number, e) < 0 ||
-		build_crl(&s->authority.issuing, crl->entries, crl->count, number, now, next, &made, e) < 0)
+		build_crl(issuer, crl->entries, crl->count, number, now, next, &made, e) < 0)
 		return -1;
 	int n = i2d_X509_CRL(made, &der);
 	if (n < 0)
@@ -145,29 +150,102 @@ static int take_setup(struct signer *s, const struct signer_setup *setup, struct
 {
 	s->max_days = setup->max_days;
 	s->caller_time = setup->caller_time;
-	s->options = (struct authority_options){.dir = text_copy(setup->dir),
+	s->user = text_copy(setup->user);
+	s->options = (struct authority_options){
+		.files = {.dir = text_copy(setup->dir), .passphrase_file = text_copy(setup->passphrase_file)},
 		.trust_domain = text_copy(setup->trust_domain),
-		.passphrase_file = text_copy(setup->passphrase_file),
+		.public_url = text_copy(setup->public_url),
 		.root_key_type = setup->root_key_type,
 		.issuing_key_type = setup->issuing_key_type,
 		.backdate_ms = setup->backdate_ms,
 		.now = time_for(s, setup->now)};
-	if (!s->options.dir || !s->options.trust_domain ||
-		(setup->passphrase_file.n && !s->options.passphrase_file))
+	if (!s->options.files.dir || !s->options.trust_domain)
 		return err_set(e, ERR_REJECT, "signer: setup without directory or trust domain");
+	if ((setup->passphrase_file.n && !s->options.files.passphrase_file) || (setup->user.n && !s->user) ||
+		(setup->public_url.n && !s->options.public_url))
+		return err_oom(e);
 	return 0;
 }
 
-static int start(struct signer *s, const struct signer_message *message, struct err *e)
+/* --- what each setup does --- */
+
+static struct authority_root_key root_key_of(const struct signer_setup *setup)
+{
+	return (struct authority_root_key){setup->root_pem, setup->root_passphrase};
+}
+
+static int start_init(struct signer *s, const struct signer_setup *setup, struct buf *out, struct err *e)
+{
+	(void)setup, (void)out;
+	return authority_init(&s->options, e);
+}
+
+static int start_open(struct signer *s, const struct signer_setup *setup, struct buf *out, struct err *e)
+{
+	(void)setup, (void)out;
+	if (authority_load(&s->options, &s->authority, e) < 0 || (s->user && confine_user(s->user, e) < 0))
+		return -1;
+	return confine_system_calls(e);
+}
+
+static int start_rotate(struct signer *s, const struct signer_setup *setup, struct buf *out, struct err *e)
+{
+	const struct authority_root_key root_key = root_key_of(setup);
+	(void)out;
+	return authority_rotate(&s->options, &root_key, e);
+}
+
+static int start_retire(struct signer *s, const struct signer_setup *setup, struct buf *out, struct err *e)
+{
+	(void)out;
+	return authority_retire(&s->options.files, setup->issuer, e);
+}
+
+static int start_rekey(struct signer *s, const struct signer_setup *setup, struct buf *out, struct err *e)
+{
+	(void)setup, (void)out;
+	return authority_rekey(&s->options, e);
+}
+
+static int start_export(struct signer *s, const struct signer_setup *setup, struct buf *out, struct err *e)
+{
+	return root_export(&s->options.files, setup->root_passphrase, out, e);
+}
+
+static int start_remove(struct signer *s, const struct signer_setup *setup, struct buf *out, struct err *e)
+{
+	const struct authority_root_key copy = root_key_of(setup);
+	(void)out;
+	return root_remove(&s->options.files, &copy, e);
+}
+
+static int start_import(struct signer *s, const struct signer_setup *setup, struct buf *out, struct err *e)
+{
+	const struct authority_root_key copy = root_key_of(setup);
+	(void)out;
+	return root_import(&s->options.files, &copy, e);
+}
+
+static int (*const starts[SIGNER_TYPES])(
+	struct signer *s, const struct signer_setup *setup, struct buf *out, struct err *e) = {
+	[SIGNER_INIT] = start_init,
+	[SIGNER_OPEN] = start_open,
+	[SIGNER_ROTATE] = start_rotate,
+	[SIGNER_RETIRE] = start_retire,
+	[SIGNER_REKEY] = start_rekey,
+	[SIGNER_EXPORT_ROOT] = start_export,
+	[SIGNER_REMOVE_ROOT] = start_remove,
+	[SIGNER_IMPORT_ROOT] = start_import,
+};
+
+static int start(struct signer *s, const struct signer_message *message, struct buf *out, struct err *e)
 {
 	struct signer_setup setup;
-	if (message->type != SIGNER_INIT && message->type != SIGNER_OPEN)
+	if (!starts[message->type])
 		return err_set(e, ERR_REJECT, "signer: setup must come first");
 	if (signer_setup_decode(buf_str(&message->payload), &setup, e) < 0 || take_setup(s, &setup, e) < 0)
 		return -1;
-	if (message->type == SIGNER_INIT)
-		return authority_init(&s->options, e);
-	return authority_load(&s->options, &s->authority, e) < 0 ? -1 : confine_system_calls(e);
+	return starts[message->type](s, &setup, out, e);
 }
 
 /* `confined` is what became of confine_process; its error is for the owner, who has not asked anything yet.
@@ -175,12 +253,14 @@ static int start(struct signer *s, const struct signer_message *message, struct 
 static int run(struct signer *s, int confined, const struct err *confine_error, struct err *e)
 {
 	struct signer_message setup;
+	AUTO(buf_auto) struct buf answer;
 	signer_message_init(&setup);
+	buf_init(&answer, SIGNER_PEM_BYTES_MAX);
 	int result = signer_receive(s->fd, &setup, e);
 	if (result == 0) {
 		struct err why = *confine_error;
-		int started = confined < 0 ? -1 : start(s, &setup, &why);
-		result = reply(s, setup.id, started, STR(""), &why, e);
+		int started = confined < 0 ? -1 : start(s, &setup, &answer, &why);
+		result = reply(s, setup.id, started, buf_str(&answer), &why, e);
 		if (result == 0 && started == 0 && setup.type == SIGNER_OPEN)
 			result = serve(s, e);
 	}

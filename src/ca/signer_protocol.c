@@ -68,7 +68,7 @@ void signer_message_init(struct signer_message *m)
 
 void signer_message_clear(struct signer_message *m)
 {
-	buf_clear(&m->payload);
+	buf_wipe(&m->payload);
 }
 
 /* 0, or SIGNER_ENDED; the frame points into `room`. */
@@ -163,6 +163,8 @@ void signer_setup_encode(const struct signer_setup *setup, struct buf *out)
 {
 	add_string(out, setup->dir);
 	add_string(out, setup->trust_domain);
+	add_string(out, setup->public_url);
+	add_string(out, setup->user);
 	add_string(out, setup->passphrase_file);
 	add_string(out, setup->root_key_type);
 	add_string(out, setup->issuing_key_type);
@@ -170,6 +172,9 @@ void signer_setup_encode(const struct signer_setup *setup, struct buf *out)
 	buf_add_u64(out, (uint64_t)setup->max_days);
 	buf_add_u8(out, setup->caller_time);
 	buf_add_u64(out, (uint64_t)setup->now.ms);
+	add_string(out, setup->root_pem);
+	add_string(out, setup->root_passphrase);
+	add_string(out, setup->issuer);
 }
 
 int signer_setup_decode(struct str payload, struct signer_setup *ret, struct err *e)
@@ -177,6 +182,8 @@ int signer_setup_decode(struct str payload, struct signer_setup *ret, struct err
 	struct cursor in = cursor_of(payload);
 	*ret = (struct signer_setup){.dir = take_text(&in, SIGNER_PATH_BYTES_MAX),
 		.trust_domain = take_text(&in, IDENTITY_NAME_BYTES),
+		.public_url = take_text(&in, SIGNER_URL_BYTES_MAX),
+		.user = take_text(&in, SIGNER_USER_BYTES_MAX),
 		.passphrase_file = take_text(&in, SIGNER_PATH_BYTES_MAX),
 		.root_key_type = take_text(&in, IDENTITY_NAME_BYTES),
 		.issuing_key_type = take_text(&in, IDENTITY_NAME_BYTES)};
@@ -184,6 +191,9 @@ int signer_setup_decode(struct str payload, struct signer_setup *ret, struct err
 	ret->max_days = take_int(&in);
 	ret->caller_time = take_bool(&in);
 	ret->now.ms = take_int(&in);
+	ret->root_pem = take_string(&in, SIGNER_PEM_BYTES_MAX);
+	ret->root_passphrase = take_string(&in, SIGNER_PASSPHRASE_BYTES_MAX);
+	ret->issuer = take_text(&in, 2 * IDENTITY_KEY_ID_BYTES);
 	return decoded(&in, e);
 }
 
@@ -284,6 +294,7 @@ int signer_crl_encode(const struct signer_crl *crl, struct buf *out, struct err 
 	if (crl->count > UINT32_MAX)
 		return err_set(e, ERR_REJECT, "CRL: %zu entries are too many", crl->count);
 	buf_add_u64(out, (uint64_t)crl->now.ms);
+	buf_add(out, crl->issuer_key_id, sizeof(crl->issuer_key_id));
 	buf_add_u64(out, (uint64_t)crl->valid_days);
 	buf_add_u32(out, (uint32_t)crl->count);
 	for (size_t i = 0; i < crl->count; i++)
@@ -296,6 +307,7 @@ int signer_crl_decode(struct str payload, struct signer_crl *ret, struct err *e)
 	struct cursor in = cursor_of(payload);
 	*ret = (struct signer_crl){0};
 	ret->now.ms = take_int(&in);
+	cursor_copy(&in, ret->issuer_key_id, sizeof(ret->issuer_key_id));
 	ret->valid_days = take_int(&in);
 	size_t count = cursor_u32(&in);
 	if (in.failed || count > in.n / ENTRY_BYTES_MIN)

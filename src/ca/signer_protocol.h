@@ -20,6 +20,10 @@ enum {
 	SIGNER_MESSAGE_BYTES_MAX = 64 * 1024 * 1024,
 	SIGNER_KEY_BYTES_MAX = 2048, /* SubjectPublicKeyInfo; RSA-4096 takes 550 */
 	SIGNER_PATH_BYTES_MAX = 4096,
+	SIGNER_PEM_BYTES_MAX = 16 * 1024, /* a private key, encrypted; RSA-4096 takes 3500 */
+	SIGNER_PASSPHRASE_BYTES_MAX = 1024,
+	SIGNER_URL_BYTES_MAX = 255,
+	SIGNER_USER_BYTES_MAX = 255,
 };
 
 enum signer_type {
@@ -29,6 +33,13 @@ enum signer_type {
 	SIGNER_CRL,
 	SIGNER_DONE,   /* answer: DER of what was asked for, or nothing */
 	SIGNER_FAILED, /* answer: error kind and text */
+	/* Setups too: one change on disk, then the end. */
+	SIGNER_ROTATE,      /* another issuing CA */
+	SIGNER_RETIRE,      /* an old one less */
+	SIGNER_REKEY,       /* keys encrypted anew */
+	SIGNER_EXPORT_ROOT, /* answered by the root's key, encrypted */
+	SIGNER_REMOVE_ROOT,
+	SIGNER_IMPORT_ROOT,
 	SIGNER_TYPES
 };
 
@@ -58,15 +69,20 @@ struct signer_frame {
 void signer_frame_encode(const struct signer_frame *frame, struct buf *out);
 MUST_CHECK int signer_frame_decode(struct str bytes, struct signer_frame *ret, struct err *e);
 
-/* Payload of SIGNER_INIT and SIGNER_OPEN: the ca_options that matter to the signer. */
+/* Payload of every setup: the ca_options that matter to the signer. */
 struct signer_setup {
 	struct str dir, trust_domain;
+	struct str public_url;      /* empty: none */
+	struct str user;            /* empty: stays who it is */
 	struct str passphrase_file; /* empty: none */
 	struct str root_key_type, issuing_key_type;
 	int64_t backdate_ms, max_days;
 	bool caller_time; /* requests carry the time to use (tests with a fake clock); else the signer's own
 			     clock */
 	struct wall now;  /* zero unless caller_time */
+	/* A copy of the root's key, encrypted, and its passphrase; for those setups that take them, else empty. */
+	struct str root_pem, root_passphrase;
+	struct str issuer; /* SIGNER_RETIRE: subject key identifier in hex; else empty */
 };
 void signer_setup_encode(const struct signer_setup *setup, struct buf *out);
 MUST_CHECK int signer_setup_decode(struct str payload, struct signer_setup *ret, struct err *e);
@@ -84,6 +100,7 @@ MUST_CHECK int signer_issue_decode(struct str payload, struct signer_issue *ret,
 /* Payload of SIGNER_CRL; entries are fresh memory when decoded. */
 struct signer_crl {
 	struct wall now;
+	uint8_t issuer_key_id[IDENTITY_KEY_ID_BYTES]; /* whose list */
 	int64_t valid_days;
 	struct build_revoked *entries;
 	size_t count;

@@ -58,6 +58,11 @@ static void expect_exact(const struct buf *payload, int (*decode)(struct str pay
 
 static const struct signer_setup setup = {.dir = STR("/var/lib/sealpost/ca"),
 	.trust_domain = STR("example.test"),
+	.public_url = STR("http://ca.example.com"),
+	.user = STR("sealpost-signer"),
+	.root_pem = STR("-----BEGIN ENCRYPTED PRIVATE KEY-----"),
+	.root_passphrase = STR("correct horse"),
+	.issuer = STR("0123456789abcdef0123456789abcdef01234567"),
 	.passphrase_file = STR("/run/credentials/passphrase"),
 	.root_key_type = STR("rsa:4096"),
 	.issuing_key_type = STR("ec:P-256"),
@@ -75,6 +80,9 @@ static void test_setup(void **state)
 	assert_int_equal(signer_setup_decode(buf_str(&payload), &got, NULL), 0);
 	assert_true(str_eq(got.dir, setup.dir) && str_eq(got.trust_domain, setup.trust_domain) &&
 		    str_eq(got.passphrase_file, setup.passphrase_file) &&
+		    str_eq(got.public_url, setup.public_url) && str_eq(got.user, setup.user) &&
+		    str_eq(got.root_pem, setup.root_pem) &&
+		    str_eq(got.root_passphrase, setup.root_passphrase) && str_eq(got.issuer, setup.issuer) &&
 		    str_eq(got.root_key_type, setup.root_key_type) &&
 		    str_eq(got.issuing_key_type, setup.issuing_key_type));
 	assert_true(got.backdate_ms == setup.backdate_ms && got.max_days == setup.max_days &&
@@ -157,13 +165,14 @@ static void test_crl(void **state)
 		{.serial = {0x7f, 2}, .serial_bytes = 2, .at = {1000}, .reason = 1},
 		{.serial = {1}, .serial_bytes = 20, .at = {2000}, .reason = 0},
 	};
-	const struct signer_crl crl = {{42}, 7, entries, ARRAY_LEN(entries)};
+	const struct signer_crl crl = {{42}, {0xab}, 7, entries, ARRAY_LEN(entries)};
 	AUTO(buf_auto) struct buf payload;
 	struct signer_crl got;
 	buf_room(&payload);
 	assert_int_equal(signer_crl_encode(&crl, &payload, NULL), 0);
 	assert_int_equal(signer_crl_decode(buf_str(&payload), &got, NULL), 0);
-	assert_true(got.now.ms == 42 && got.valid_days == 7 && got.count == 2);
+	assert_true(
+		got.now.ms == 42 && got.issuer_key_id[0] == 0xab && got.valid_days == 7 && got.count == 2);
 	assert_memory_equal(got.entries[0].serial, entries[0].serial, IDENTITY_SERIAL_BYTES);
 	assert_true(got.entries[1].serial_bytes == 20 && got.entries[1].at.ms == 2000);
 	signer_crl_clear(&got);
@@ -175,7 +184,7 @@ static void test_crl_bad_entries(void **state)
 	struct build_revoked entries[] = {{.serial = {1}, .serial_bytes = 0},
 		{.serial = {0, 1}, .serial_bytes = 2}, {.serial = {1}, .serial_bytes = 1, .at = {-1}}};
 	for (size_t i = 0; i < ARRAY_LEN(entries); i++) {
-		const struct signer_crl crl = {{0}, 7, &entries[i], 1};
+		const struct signer_crl crl = {{0}, {0}, 7, &entries[i], 1};
 		AUTO(buf_auto) struct buf payload;
 		buf_room(&payload);
 		assert_int_equal(signer_crl_encode(&crl, &payload, NULL), 0);
@@ -183,6 +192,7 @@ static void test_crl_bad_entries(void **state)
 	}
 	/* A count that the bytes cannot hold is refused before memory is taken for it. */
 	assert_int_equal(decode_crl(STR("\0\0\0\0\0\0\0\0"
+					"0123456789abcdef0123"
 					"\0\0\0\0\0\0\0\7"
 					"\xff\xff\xff\xff")),
 		-1);
@@ -212,7 +222,7 @@ static void test_bad_frames(void **state)
 		STR(""), STR("\1\3\0\0\0\0\0"), /* seven bytes */
 		STR("\2\3\0\0\0\0\0\1"),        /* another version */
 		STR("\1\0\0\0\0\0\0\1"),        /* no type */
-		STR("\1\7\0\0\0\0\0\1"),        /* unknown type */
+		STR("\1\xff\0\0\0\0\0\1"),      /* unknown type */
 		STR("\1\3\2\0\0\0\0\1"),        /* more is neither 0 nor 1 */
 		STR("\1\3\0\1\0\0\0\1"),        /* not zero */
 		STR("\1\3\1\0\0\0\0\1"

@@ -2,6 +2,7 @@
  * copes with any prefix of that order, so that a failure at any step unwinds by itself. */
 #include "cli/app.h"
 
+#include <pwd.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +57,7 @@ struct app {
 	char *data, *cert_file, *key_file, *ca_file, *name;
 	char *server_cert_file, *server_key_file; /* the main server's own */
 	struct ca *ca;
+	uint8_t seen_issuer[IDENTITY_KEY_ID_BYTES]; /* whom our own certificates are from */
 	struct keyring *keyring;
 	struct registry *registry;
 	struct store *store;
@@ -148,8 +150,44 @@ static const char config_template[] =
 
 static const char *const signer_argv[] = {"/proc/self/exe", "signer", NULL};
 
-static void ca_options_from(const struct paths *paths, const struct config *config, struct ca_options *ret)
+/* "credential:NAME" means a file that systemd made for us (systemd.exec(5), LoadCredential=). *ret is in fresh memory, or
+ * NULL for none. */
+static int passphrase_path(const char *option, char **ret, struct err *e)
 {
+	static const struct str prefix = STR("credential:");
+	*ret = NULL;
+	if (!option)
+		return 0;
+	if (!str_starts(str_of(option), prefix))
+		return (*ret = strdup(option)) ? 0 : err_oom(e);
+	const char *directory = getenv("CREDENTIALS_DIRECTORY");
+	const char *name = option + prefix.n;
+	if (!directory)
+		return err_set(e, ERR_REJECT,
+			"key_passphrase_file: '%s', but systemd passes no credentials to this process",
+			option);
+	if (!*name || strchr(name, '/'))
+		return err_set(e, ERR_REJECT, "key_passphrase_file: '%s' names no credential", option);
+	return (*ret = path_join(directory, name)) ? 0 : err_oom(e);
+}
+
+/* Whom root's signer becomes. */
+static const char *signer_user(const struct config *config)
+{
+	static const char own[] = "sealpost-signer";
+	if (geteuid() != 0)
+		return NULL;
+	if (config->signer_user)
+		return config->signer_user;
+	return getpwnam(own) ? own : "nobody";
+}
+
+/* *ret_passphrase_file is fresh memory that *ret points to. */
+static int ca_options_from(const struct paths *paths, const struct config *config, struct ca_options *ret,
+	char **ret_passphrase_file, struct err *e)
+{
+	if (passphrase_path(config->key_passphrase_file, ret_passphrase_file, e) < 0)
+		return -1;
 	*ret = (struct ca_options){
 		.dir = paths->ca,
 		.trust_domain = config->trust_domain,
@@ -157,8 +195,11 @@ static void ca_options_from(const struct paths *paths, const struct config *conf
 		.backdate_ms = BACKDATE_MS,
 		.max_days = config->cert_days_max,
 		.signer_argv = signer_argv,
-		.key_passphrase_file = config->key_passphrase_file,
+		.key_passphrase_file = *ret_passphrase_file,
+		.signer_user = signer_user(config),
+		.public_url = config->ca_url ? config->ca_url : config->public_url,
 	};
+	return 0;
 }
 
 static int make_directories(const struct paths *paths, struct err *e)
@@ -174,9 +215,11 @@ static int make_directories(const struct paths *paths, struct err *e)
 int app_init(const struct paths *paths, const struct config *config, enum app_mode mode, struct err *e)
 {
 	AUTO(fd_auto) int lock_fd = -1;
+	AUTO(free_auto) char *passphrase_file = NULL;
 	struct ca_options ca;
 	struct stat st;
-	ca_options_from(paths, config, &ca);
+	if (ca_options_from(paths, config, &ca, &passphrase_file, e) < 0)
+		return -1;
 	if (make_directories(paths, e) < 0 || file_lock(paths->lock, &lock_fd, e) < 0)
 		return -1;
 	if (stat(paths->config, &st) < 0 && file_replace(paths->config, 0600, str_of(config_template), e) < 0)
@@ -200,9 +243,22 @@ static int open_lock(struct app *a, const struct config *config, struct err *e)
 
 static int open_ca(struct app *a, const struct config *config, struct err *e)
 {
+	AUTO(free_auto) char *passphrase_file = NULL;
 	struct ca_options ca;
-	ca_options_from(a->paths, config, &ca);
-	return ca_open(&ca, &a->ca, e) < 0 ? err_context(e, "certificate authority") : 0;
+	if (ca_options_from(a->paths, config, &ca, &passphrase_file, e) < 0 || ca_open(&ca, &a->ca, e) < 0)
+		return err_context(e, "certificate authority");
+	memcpy(a->seen_issuer, ca_issuing_key_id(a->ca), sizeof(a->seen_issuer));
+	return 0;
+}
+
+/* Lifetimes and URL anew. */
+static int reload_ca(const struct app *a, const struct config *config, struct err *e)
+{
+	AUTO(free_auto) char *passphrase_file = NULL;
+	struct ca_options ca;
+	if (ca_options_from(a->paths, config, &ca, &passphrase_file, e) < 0 || ca_reload(a->ca, &ca, e) < 0)
+		return err_context(e, "certificate authority");
+	return 0;
 }
 
 static int open_keyring(struct app *a, const struct config *config, struct err *e)
@@ -577,6 +633,11 @@ const char *app_server_address(const struct app *a)
 	return a->server ? server_tls_address(a->server) : NULL;
 }
 
+const char *app_crl_address(const struct app *a)
+{
+	return a->server ? server_crl_address(a->server) : NULL;
+}
+
 const char *app_metrics_address(const struct app *a)
 {
 	return a->metrics_http ? http_server_address(a->metrics_http, 0) : NULL;
@@ -589,7 +650,15 @@ const char *app_ca_file(const struct app *a)
 
 int app_renew_certs(struct app *a, const struct config *config, struct err *e)
 {
-	return a->mode & (APP_UP | APP_SERVER) ? open_own_certs(a, config, e) : 0;
+	if (!(a->mode & (APP_UP | APP_SERVER)))
+		return 0;
+	memcpy(a->seen_issuer, ca_issuing_key_id(a->ca), sizeof(a->seen_issuer));
+	return open_own_certs(a, config, e);
+}
+
+bool app_issuer_changed(const struct app *a)
+{
+	return a->ca && memcmp(a->seen_issuer, ca_issuing_key_id(a->ca), sizeof(a->seen_issuer)) != 0;
 }
 
 /* Says once that the queue takes and gives nothing, and why; and once that it does again. */
@@ -686,7 +755,7 @@ static void reload_clients(struct app *a)
 int app_reload(struct app *a, const struct config *config, struct err *e)
 {
 	if ((a->mode & (APP_PROXY | APP_WORKER) && check_client_files(a, config, e) < 0) ||
-		(a->proxy && proxy_reload_certs(a->proxy, e) < 0) ||
+		(a->ca && reload_ca(a, config, e) < 0) || (a->proxy && proxy_reload_certs(a->proxy, e) < 0) ||
 		(a->server && server_reload_certs(a->server, e) < 0) ||
 		(a->proxy && proxy_reload(a->proxy, config, e) < 0) ||
 		(a->worker && worker_reload(a->worker, config, e) < 0))

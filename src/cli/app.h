@@ -44,6 +44,7 @@ MUST_CHECK int app_open_on(const struct paths *paths, const struct config *confi
 const char *app_ingest_address(const struct app *a);
 const char *app_server_address(const struct app *a);
 const char *app_metrics_address(const struct app *a);
+const char *app_crl_address(const struct app *a);
 
 /* The CA bundle that clients of this process need. */
 const char *app_ca_file(const struct app *a);
@@ -54,6 +55,9 @@ void app_tick(struct app *a);
 /* Once an hour: issues our own listeners' certificates anew when less than a third of their life is left; the
  * listeners take them when they see that the files have changed. */
 MUST_CHECK int app_renew_certs(struct app *a, const struct config *config, struct err *e);
+
+/* Whether the issuing CA was rotated since: then app_renew_certs is due. */
+bool app_issuer_changed(const struct app *a);
 
 /* Whether every I/O loop has turned since the last call; to be asked once a second. */
 bool app_alive(struct app *a);

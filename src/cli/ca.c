@@ -1,4 +1,5 @@
-/* ca.c - sealpost ca: the certificate authority. */
+/* ca.c - sealpost ca: the certificate authority: what it is made of, and its certificates and lists. What changes it is in
+ * ca_keys.c. */
 #include <openssl/pem.h>
 #include <stdio.h>
 
@@ -6,9 +7,22 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/admin.h"
+#include "cli/ca.h"
 #include "tls/openssl.h"
 
 /* --- ca show --- */
+
+void ca_print(const json_t *ca)
+{
+	size_t i;
+	const json_t *issuer;
+	json_array_foreach(json_object_get(ca, "issuers"), i, issuer)
+		printf("%s  key id %s, until %s\n", i == 0 ? "issuing CA" : "retiring  ",
+			json_text(issuer, "key_id"), json_text(issuer, "not_after"));
+	printf("root CA     until %s, its key is %s\n", json_text(ca, "root_not_after"),
+		json_is_true(json_object_get(ca, "root_key_present")) ? "in the data directory"
+								      : "kept elsewhere");
+}
 
 static int cmd_show(int argc, char **argv)
 {
@@ -18,7 +32,9 @@ static int cmd_show(int argc, char **argv)
 		ADMIN_OPTIONS(settings), {"json", ARG_FLAG, &json, NULL, "as JSON"}, {0}};
 	struct args a = {.command = "ca show",
 		.usage = "[--json]",
-		.summary = "Shows the issuing CA, how long it and its root last, and their certificates.",
+		.summary =
+			"Shows the issuing CAs, how long they and their root last, where the root's key is, and their\n"
+			"certificates.",
 		.example = "  sealpost ca show",
 		.options = options};
 	int code;
@@ -33,10 +49,8 @@ static int cmd_show(int argc, char **argv)
 		print_json(answer);
 		return EXIT_DONE;
 	}
-	printf("issuing CA  key id %s, until %s\n", json_text(answer, "issuing_key_id"),
-		json_text(answer, "issuing_not_after"));
-	printf("root CA     until %s\n\n%s", json_text(answer, "root_not_after"),
-		json_text(answer, "ca_pem"));
+	ca_print(answer);
+	printf("\n%s", json_text(answer, "ca_pem"));
 	return EXIT_DONE;
 }
 
@@ -51,8 +65,8 @@ static int cmd_crl(int argc, char **argv)
 	struct args a = {.command = "ca crl",
 		.usage = "[--out FILE]",
 		.summary =
-			"The certificate revocation list, as PEM. Anyone may also fetch it from the main server, at\n"
-			"/ca/crl.pem and /ca/crl.der.",
+			"The certificate revocation list, as PEM; one of each issuing CA, where there are several. Anyone may\n"
+			"also fetch it from the main server, at /ca/crl.pem and /ca/crl.der.",
 		.example = "  sealpost ca crl --out crl.pem",
 		.options = options};
 	int code;
@@ -88,25 +102,41 @@ static int print_root(struct str bundle, struct err *e)
 	return err_set(e, ERR_NOT_FOUND, "the CA's bundle has no self-signed certificate");
 }
 
+static int export_certificate(struct settings *settings, struct err *e)
+{
+	AUTO(json_auto) json_t *answer = NULL;
+	int rc = admin_once(settings, "GET", "/admin/ca", NULL, &answer, e);
+	return rc < 0 ? -1 : print_root(str_of(json_text(answer, "ca_pem")), e);
+}
+
 static int cmd_export_root(int argc, char **argv)
 {
-	struct settings settings = {.data = NULL};
-	const struct arg options[] = {ADMIN_OPTIONS(settings), {0}};
+	struct ca_root_file root = {.file = NULL};
+	bool remove = false;
+	const struct arg options[] = {ADMIN_OPTIONS(root.settings),
+		{"key", ARG_TEXT, &root.file, "FILE",
+			"the root's private key too, encrypted, into this new file"},
+		{"passphrase-file", ARG_TEXT, &root.passphrase_file, "FILE",
+			"its first line encrypts the key; default: asked for"},
+		{"remove", ARG_FLAG, &remove, NULL,
+			"then remove the key from the data directory, once FILE has proved to open"},
+		{0}};
 	struct args a = {.command = "ca export-root",
-		.usage = "> FILE",
+		.usage = "> FILE | --key FILE [--passphrase-file FILE] [--remove]",
 		.summary =
 			"The root certificate alone, as PEM, for programs that want their trust anchor without the\n"
-			"issuing CA. No key leaves the data directory.",
-		.example = "  sealpost ca export-root > root.pem",
+			"issuing CA. With --key, its private key leaves for a safe place: encrypted (PKCS #8, scrypt and\n"
+			"AES-256, which openssl reads). It is needed to make a new issuing CA only; see 'ca rotate-issuing'.",
+		.example = "  sealpost ca export-root > root.pem\n"
+			   "  sealpost ca export-root --key /media/usb/root.key --remove",
 		.options = options};
 	int code;
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
+	if (!root.file && (remove || root.passphrase_file))
+		return cli_usage_error("ca export-root", "--remove and --passphrase-file need --key FILE");
 	struct err e = ERR_INIT;
-	AUTO(json_auto) json_t *answer = NULL;
-	int rc = admin_once(&settings, "GET", "/admin/ca", NULL, &answer, &e);
-	if (rc >= 0)
-		rc = print_root(str_of(json_text(answer, "ca_pem")), &e);
+	int rc = root.file ? ca_export_root_key(&root, remove, &e) : export_certificate(&root.settings, &e);
 	return rc < 0 ? cli_fail("ca export-root", &e) : EXIT_DONE;
 }
 
@@ -115,7 +145,10 @@ int cmd_ca(int argc, char **argv)
 	static const struct command table[] = {
 		{"show", NULL, "show the certificate authority", cmd_show},
 		{"crl", NULL, "the certificate revocation list", cmd_crl},
-		{"export-root", NULL, "the root certificate", cmd_export_root},
+		{"export-root", NULL, "the root certificate; its key to a safe place", cmd_export_root},
+		{"import-root", NULL, "the root's key back", cmd_ca_import_root},
+		{"rotate-issuing", NULL, "make a new issuing CA", cmd_ca_rotate_issuing},
+		{"passphrase", NULL, "encrypt the keys by another passphrase", cmd_ca_passphrase},
 		{0},
 	};
 	return cli_dispatch("ca", table, argc, argv);

@@ -99,6 +99,7 @@ static int write_ready_file(const struct daemon *d, struct err *e)
 	put_url(&w, "ingest", "https", app_ingest_address(d->app));
 	put_url(&w, "server", "https", app_server_address(d->app));
 	put_url(&w, "metrics", "http", app_metrics_address(d->app));
+	put_url(&w, "crl", "http", app_crl_address(d->app));
 	json_put_str(&w, "ca", str_of(app_ca_file(d->app)));
 	if (app_server_address(d->app))
 		json_put_str(&w, "admin_socket", str_of(d->settings.paths.admin_socket));
@@ -164,7 +165,7 @@ static void serve(struct daemon *d)
 		else if (watch_changed(&d->watch))
 			reload(d, "files");
 		app_tick(d->app);
-		if (mono_reached(clock_mono(&clock_system), renew_at)) {
+		if (mono_reached(clock_mono(&clock_system), renew_at) || app_issuer_changed(d->app)) {
 			renew_at = mono_add_ms(clock_mono(&clock_system), RENEW_MS);
 			renew(d);
 		}

@@ -66,12 +66,15 @@ static yaml_node_t *operation_of(yaml_document_t *doc, const struct http_route *
 	return member(doc, member(doc, paths, route->pattern), method);
 }
 
-/* `security` lists alternatives: {} is nobody in particular, {certificate: [role]} is a role. */
+/* `security` lists alternatives: {} is nobody in particular, {certificate: [role]} is a role, {admin_socket: []} is no
+ * role at all. */
 static unsigned roles_of(yaml_document_t *doc, const yaml_node_t *security)
 {
 	unsigned roles = 0;
 	for (const yaml_node_item_t *i = security->data.sequence.items.start;
 		i < security->data.sequence.items.top; i++) {
+		if (member(doc, yaml_document_get_node(doc, *i), "admin_socket"))
+			continue;
 		const yaml_node_t *names = member(doc, yaml_document_get_node(doc, *i), "certificate");
 		enum role role = ROLE_NONE;
 		if (names) {

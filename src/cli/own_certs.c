@@ -97,16 +97,25 @@ static bool covers(X509 *cert, const struct own_names *names)
 	return all;
 }
 
+/* Whether the current issuing CA signed it: an old one must be able to retire. */
+static bool is_current(X509 *cert, const struct ca *ca)
+{
+	const ASN1_OCTET_STRING *id = X509_get0_authority_key_id(cert);
+	return id && ASN1_STRING_length(id) == IDENTITY_KEY_ID_BYTES &&
+	       memcmp(ASN1_STRING_get0_data(id), ca_issuing_key_id(ca), IDENTITY_KEY_ID_BYTES) == 0;
+}
+
 /* Whether the certificate still serves, and the key is its own: a crash between the two files leaves a pair
  * that does not match. */
-static bool still_good(const char *cert_path, const char *key_path, const struct own_names *names)
+static bool still_good(
+	const char *cert_path, const char *key_path, const struct own_names *names, const struct ca *ca)
 {
 	AUTO(file_auto) FILE *cert_file = fopen(cert_path, "re");
 	AUTO(file_auto) FILE *key_file = fopen(key_path, "re");
 	X509 *cert = cert_file ? PEM_read_X509(cert_file, NULL, NULL, NULL) : NULL;
 	EVP_PKEY *key = key_file ? PEM_read_PrivateKey(key_file, NULL, NULL, NULL) : NULL;
-	bool good =
-		cert && key && X509_check_private_key(cert, key) == 1 && lasts(cert) && covers(cert, names);
+	bool good = cert && key && X509_check_private_key(cert, key) == 1 && lasts(cert) &&
+		    is_current(cert, ca) && covers(cert, names);
 	ERR_clear_error();
 	EVP_PKEY_free(key);
 	X509_free(cert);
@@ -122,7 +131,7 @@ static int renew_if_due(struct server *server, const struct ca *ca, const struct
 		return err_oom(e);
 	struct own_names names;
 	own_names(config, &names);
-	if (still_good(cert_path, key_path, &names))
+	if (still_good(cert_path, key_path, &names, ca))
 		return 0;
 	AUTO(buf_wipe_auto) struct buf key, chain;
 	AUTO(buf_auto) struct buf spki;
@@ -145,7 +154,7 @@ static int renew_if_due(struct server *server, const struct ca *ca, const struct
 	if (server_issue(server, &(struct server_actor){"start-up", ""}, &order, &issued, e) < 0)
 		return err_context(e, "issue the certificate of the %s listener", own->name);
 	buf_add_str(&chain, buf_str(&issued.pem));
-	buf_add_str(&chain, ca_issuing_pem(ca));
+	buf_add_str(&chain, issued.issuer_pem);
 	ca_issued_clear(&issued);
 	if (buf_check(&chain, e) < 0 || file_replace(key_path, 0600, buf_str(&key), e) < 0 ||
 		file_replace(cert_path, 0644, buf_str(&chain), e) < 0)

@@ -16,6 +16,6 @@ void access_log_switch(bool on);
 
 /* One for each listener, which is what tells them apart. */
 typedef void access_log_fn(const struct http_request *r, int status, size_t body_bytes, int64_t duration_ns);
-access_log_fn access_log_ingest, access_log_server, access_log_admin, access_log_metrics;
+access_log_fn access_log_ingest, access_log_server, access_log_admin, access_log_metrics, access_log_crl;
 
 #endif

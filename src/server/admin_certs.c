@@ -175,7 +175,7 @@ static void answer_issued(
 	memcpy(row.serial, issued->identity.serial, sizeof(row.serial));
 	put_cert(&w, NULL, s, &row);
 	json_put_str(&w, "certificate_pem", buf_str(&issued->pem));
-	json_put_str(&w, "issuer_pem", ca_issuing_pem(s->ca));
+	json_put_str(&w, "issuer_pem", issued->issuer_pem);
 	json_put_str(&w, "ca_pem", ca_bundle(s->ca));
 	if (o->key_pem.n)
 		json_put_str(&w, "private_key_pem", buf_str(&o->key_pem));

@@ -117,44 +117,10 @@ static void run_resume(struct job *j)
 	run_set_status(j, CLIENT_ACTIVE);
 }
 
-static void run_ca(struct job *j)
-{
-	const struct server *s = server_of(j->request);
-	char key_id[2 * IDENTITY_KEY_ID_BYTES + 1];
-	hex_encode(ca_issuing_key_id(s->ca), IDENTITY_KEY_ID_BYTES, key_id);
-	struct json_out w = json_out_to(&j->body);
-	json_open_object(&w, NULL);
-	json_put_str(&w, "issuing_key_id", str_of(key_id));
-	json_put_time(&w, "issuing_not_after", ca_issuing_not_after(s->ca));
-	json_put_time(&w, "root_not_after", ca_root_not_after(s->ca));
-	json_put_str(&w, "ca_pem", ca_bundle(s->ca));
-	json_close_object(&w);
-}
-
-static void run_crl(struct job *j)
-{
-	AUTO(buf_auto) struct buf list;
-	struct crl_times times;
-	struct err e = ERR_INIT;
-	buf_init(&list, JOB_BODY_BYTES);
-	if (crl_copy(server_of(j->request)->crl, CRL_PEM, &list, &times, &e) < 0) {
-		job_fail(j, &e);
-		return;
-	}
-	struct json_out w = json_out_to(&j->body);
-	json_open_object(&w, NULL);
-	json_put_time(&w, "this_update", times.this_update);
-	json_put_time(&w, "next_update", times.next_update);
-	json_put_str(&w, "crl_pem", buf_str(&list));
-	json_close_object(&w);
-}
-
 ADMIN_HANDLER(get_stats, run_stats)
 ADMIN_HANDLER(get_clients, run_clients)
 ADMIN_HANDLER(post_suspend, run_suspend)
 ADMIN_HANDLER(post_resume, run_resume)
-ADMIN_HANDLER(get_ca, run_ca)
-ADMIN_HANDLER(get_crl, run_crl)
 
 const struct http_route admin_misc_routes[] = {
 	{"GET", "/admin/stats", ADMIN, false, get_stats, "Counts of what is stored", 0},
@@ -163,7 +129,5 @@ const struct http_route admin_misc_routes[] = {
 		ADMIN_BODY_BYTES},
 	{"POST", "/admin/clients/resume", ADMIN, false, post_resume, "Let a suspended client in again",
 		ADMIN_BODY_BYTES},
-	{"GET", "/admin/ca", ADMIN, false, get_ca, "The certificate authority", 0},
-	{"GET", "/admin/ca/crl", ADMIN, false, get_crl, "The certificate revocation list", 0},
 	{0},
 };

@@ -69,15 +69,57 @@ static void get_crl_pem(struct http_request *r)
 	reply_crl(r, CRL_PEM, "application/x-pem-file");
 }
 
-/* The type that RFC 2585 section 4.2 names. */
 static void get_crl_der(struct http_request *r)
 {
 	reply_crl(r, CRL_DER, "application/pkix-crl");
 }
 
+/* The issuing CA that the path names; NULL: the request was answered. */
+static const struct ca_issuer *issuer_of(struct http_request *r)
+{
+	uint8_t key_id[IDENTITY_KEY_ID_BYTES];
+	const struct ca_issuer *issuer = hex_decode(r->params[0], key_id, sizeof(key_id))
+						 ? ca_issuer_find(server_of(r)->ca, key_id)
+						 : NULL;
+	struct err e = ERR_INIT;
+	if (!issuer) {
+		(void)err_set(&e, ERR_NOT_FOUND, "no issuing CA has this key");
+		http_reply_err(r, &e);
+	}
+	return issuer;
+}
+
+/* The types that RFC 2585 sections 4.1 and 4.2 name. */
+static void get_issuer(struct http_request *r)
+{
+	const struct ca_issuer *issuer = issuer_of(r);
+	if (issuer)
+		reply_tagged(r, "application/pkix-cert", issuer->der);
+}
+
+static void get_issuer_crl(struct http_request *r)
+{
+	const struct ca_issuer *issuer = issuer_of(r);
+	AUTO(buf_auto) struct buf list;
+	struct err e = ERR_INIT;
+	buf_init(&list, CRL_BYTES);
+	if (!issuer)
+		return;
+	if (crl_copy_of(server_of(r)->crl, issuer->key_id, &list, &e) < 0)
+		http_reply_err(r, &e);
+	else
+		reply_tagged(r, "application/pkix-crl", buf_str(&list));
+}
+
 const struct http_route ca_routes[] = {
 	{"GET", "/ca/ca.pem", ANYONE, true, get_ca, "The CA's certificates: what everyone trusts", 0},
-	{"GET", "/ca/crl.pem", ANYONE, true, get_crl_pem, "The revocation list, as PEM", 0},
-	{"GET", "/ca/crl.der", ANYONE, true, get_crl_der, "The revocation list, as DER", 0},
+	{"GET", "/ca/crl.pem", ANYONE, true, get_crl_pem, "The revocation lists of all issuing CAs, as PEM",
+		0},
+	{"GET", "/ca/crl.der", ANYONE, true, get_crl_der, "The current issuing CA's revocation list, as DER",
+		0},
+	{"GET", "/ca/issuers/{key_id}/ca.der", ANYONE, true, get_issuer,
+		"One issuing CA's certificate, as DER", 0},
+	{"GET", "/ca/issuers/{key_id}/crl.der", ANYONE, true, get_issuer_crl,
+		"One issuing CA's revocation list, as DER", 0},
 	{0},
 };

@@ -40,7 +40,7 @@ struct server {
 	unsigned session_count;
 
 	struct tls_server *tls;
-	struct http_server *tls_http, *admin_http;
+	struct http_server *tls_http, *admin_http, *crl_http;
 	struct http_route *tls_routes, *admin_routes;
 };
 
@@ -83,6 +83,7 @@ void deliver_close(void *arg);
 MUST_CHECK int deliver_batch(void *arg, struct delivery_item *items, unsigned count, struct err *e);
 
 /* Route tables; each ends with method NULL. */
+extern const struct http_route admin_ca_routes[];
 extern const struct http_route admin_cert_routes[];
 extern const struct http_route admin_message_routes[];
 extern const struct http_route admin_queue_routes[];

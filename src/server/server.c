@@ -143,8 +143,9 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	return 0;
 }
 
-const struct http_route *const server_routes[] = {admin_cert_routes, admin_message_routes, admin_queue_routes,
-	admin_misc_routes, admin_audit_routes, ca_routes, internal_routes, health_routes, NULL};
+const struct http_route *const server_routes[] = {admin_ca_routes, admin_cert_routes, admin_message_routes,
+	admin_queue_routes, admin_misc_routes, admin_audit_routes, ca_routes, internal_routes, health_routes,
+	NULL};
 
 /* Starts one listener, with what differs between them in `http`. Its table, kept in *routes, lives as long as
  * the server; `roles` as in routes_join. */
@@ -198,9 +199,31 @@ static int listen_admin(struct server *s, const struct server_listen_options *o,
 	return start_listener(s, o, ROLE_BIT(ROLE_NONE), http, &s->admin_routes, &s->admin_http, e);
 }
 
+/* What the CA publishes, for programs without TLS: lists and certificates are signed, so plain HTTP does them no harm
+ * (RFC 5280 section 8). */
+static int listen_crl(struct server *s, const struct server_listen_options *o, struct err *e)
+{
+	struct http_listen listen = {.address = o->config->crl_listen, .fd = -1, .allow_plain = true};
+	struct http_server_options http = {
+		.name = "crl",
+		.listens = &listen,
+		.listen_count = 1,
+		.loops = o->loops,
+		.loop_count = o->loop_count,
+		.routes = ca_routes,
+		.context = s,
+		.clock = s->clock,
+		.answered = access_log_crl,
+	};
+	limits_from_config(o->config, &http.limits);
+	return http_server_start(&http, &s->crl_http, e) < 0 ? err_context(e, "crl_listen") : 0;
+}
+
 int server_listen(struct server *s, const struct server_listen_options *o, struct err *e)
 {
 	if (o->cert_file && listen_tls(s, o, e) < 0)
+		return -1;
+	if (o->cert_file && o->config->crl_listen && listen_crl(s, o, e) < 0)
 		return -1;
 	if (o->admin_socket && listen_admin(s, o, e) < 0)
 		return -1;
@@ -211,6 +234,11 @@ int server_listen(struct server *s, const struct server_listen_options *o, struc
 const char *server_tls_address(const struct server *s)
 {
 	return s->tls_http ? http_server_address(s->tls_http, 0) : NULL;
+}
+
+const char *server_crl_address(const struct server *s)
+{
+	return s->crl_http ? http_server_address(s->crl_http, 0) : NULL;
 }
 
 struct wall server_cert_not_after(const struct server *s)
@@ -232,6 +260,8 @@ void server_reload(struct server *s, const struct config *config)
 	limits_from_config(config, &limits);
 	if (s->tls_http)
 		http_server_set_limits(s->tls_http, &limits);
+	if (s->crl_http)
+		http_server_set_limits(s->crl_http, &limits);
 }
 
 int server_reload_certs(struct server *s, struct err *e)
@@ -244,7 +274,7 @@ int server_reload_certs(struct server *s, struct err *e)
 void server_drain(struct server *s, int64_t drain_ms)
 {
 	server_close_feed(s);
-	struct http_server *const all[] = {s->tls_http, s->admin_http};
+	struct http_server *const all[] = {s->tls_http, s->admin_http, s->crl_http};
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
 		if (all[i])
 			http_server_drain(all[i], drain_ms);
@@ -256,6 +286,7 @@ void server_close(struct server *s)
 		return;
 	http_server_free(s->tls_http);
 	http_server_free(s->admin_http);
+	http_server_free(s->crl_http);
 	free(s->tls_routes);
 	free(s->admin_routes);
 	work_pool_stop(s->pool);

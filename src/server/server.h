@@ -2,7 +2,8 @@
  *
  * Listeners: TLS (`server_listen`) for other roles and administrators with certificates, and the admin socket
  * in the data directory (plain HTTP over a unix socket, mode 0600: whoever may open it may do everything).
- * The same route table serves both; the command line talks to it.
+ * The same route table serves both; the command line talks to it. On `crl_listen`, where that is set, plain HTTP for what
+ * the CA publishes.
  *
  * Ownership: server_open … server_close; store, CA, keyring, registry and queue outlive the server.
  * Threads:   open, listen, drain, close, reload from the owner's thread; handlers on I/O loops, their
@@ -49,6 +50,7 @@ MUST_CHECK int server_listen(struct server *s, const struct server_listen_option
 
 /* Bound address; NULL when that listener does not run. */
 const char *server_tls_address(const struct server *s);
+const char *server_crl_address(const struct server *s);
 
 /* When the TLS listener's certificate ends; only while it runs. */
 struct wall server_cert_not_after(const struct server *s);

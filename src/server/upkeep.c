@@ -1,13 +1,74 @@
-/* upkeep.c - what a main server does now and then: it forgets expired certificates and keeps the CRL fresh.
+/* upkeep.c - what a main server does now and then: it forgets expired certificates, keeps the CRLs fresh, and retires
+ * issuing CAs whose last certificate has ended.
  *
  * The tick only looks at the time; the work itself blocks, and runs on the work pool. Its piece of work is
  * not part of the server: a loop may hear that it is done after the server is gone. */
 #include <stdlib.h>
 
+#include "base/auto.h"
 #include "base/log.h"
 #include "server/internal.h"
 
-enum { UPKEEP_MS = 60 * 60 * 1000, UPKEEP_AGAIN_MS = 60 * 1000 };
+enum {
+	UPKEEP_MS = 60 * 60 * 1000,
+	UPKEEP_AGAIN_MS = 60 * 1000,
+	DAY_MS = 24 * 60 * 60 * 1000,
+	PAGE = 500,
+	ARENA_BYTES = 16 * 1024 * 1024,
+};
+
+/* --- retiring issuing CAs --- */
+
+/* Whether a certificate of this issuing CA may still be needed: valid, or ended so recently that its revocation must be
+ * published (see crl.c). */
+static int is_needed(struct server *s, const struct ca_issuer *issuer, bool *ret, struct err *e)
+{
+	AUTO(arena_auto) struct arena arena;
+	struct store_cert_query query = {.issuer_key_id = issuer->key_id, .max = PAGE};
+	int64_t since = clock_wall(s->clock).ms - CRL_VALID_DAYS * (int64_t)DAY_MS;
+	struct store_cert *certs;
+	unsigned count = PAGE;
+	arena_init(&arena, ARENA_BYTES);
+	*ret = false;
+	while (count == PAGE && !*ret) {
+		arena_reset(&arena);
+		if (store_read_certs(s->store, &query, &arena, &certs, &count, e) < 0)
+			return -1;
+		for (unsigned i = 0; i < count && !*ret; i++) {
+			*ret = certs[i].not_after.ms >= since;
+			query.after_change = certs[i].change;
+		}
+	}
+	return 0;
+}
+
+static int retire(struct server *s, const struct ca_issuer *issuer, struct err *e)
+{
+	const struct server_actor actor = {"upkeep", ""};
+	if (ca_retire(s->ca, issuer->key_id, e) < 0 ||
+		server_audit(s, &actor, "ca.retire", str_of(issuer->id), "ok", (struct str){"", 0}, e) < 0)
+		return -1;
+	log_event(LOG_INFO, "ca.retire", LF_STR("issuing_ca", issuer->id));
+	return crl_sign(s->crl, e);
+}
+
+/* Those that are not current any more. After a rotation an hour passes first: a certificate that was signed just before
+ * may not be registered yet. */
+static int retire_ended(struct server *s, struct err *e)
+{
+	const struct ca_issuer *issuers;
+	size_t count = ca_issuers(s->ca, &issuers);
+	if (clock_wall(s->clock).ms - issuers[0].not_before.ms < UPKEEP_MS)
+		return 0;
+	for (size_t i = 1; i < count; i++) {
+		bool needed;
+		if (is_needed(s, &issuers[i], &needed, e) < 0 || (!needed && retire(s, &issuers[i], e) < 0))
+			return -1;
+	}
+	return 0;
+}
+
+/* --- now and then --- */
 
 struct upkeep {
 	struct work work;
@@ -19,7 +80,8 @@ static void keep_up(struct work *w)
 	struct server *s = container_of(w, struct upkeep, work)->server;
 	struct err e = ERR_INIT;
 	int64_t wait_ms = UPKEEP_MS;
-	if (registry_prune(s->registry, clock_wall(s->clock), &e) < 0 || crl_refresh(s->crl, &e) < 0) {
+	if (crl_refresh(s->crl, &e) < 0 || registry_prune(s->registry, clock_wall(s->clock), &e) < 0 ||
+		retire_ended(s, &e) < 0) {
 		log_event(LOG_WARN, "upkeep.failed", LF_ERR(&e));
 		wait_ms = UPKEEP_AGAIN_MS;
 	}
@@ -35,7 +97,7 @@ static void kept_up(struct work *w)
 void server_upkeep(struct server *s)
 {
 	if (!s->upkeep_loop || atomic_load(&s->upkeep_running) ||
-		!mono_reached(clock_mono(s->clock), s->upkeep_due))
+		(!mono_reached(clock_mono(s->clock), s->upkeep_due) && !crl_is_overdue(s->crl)))
 		return;
 	struct upkeep *upkeep = calloc(1, sizeof(*upkeep));
 	if (!upkeep)
