@@ -10,9 +10,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* Reply inboxes of one group that are woken once; with more than these, some are woken again. */
-enum { REPLY_CHAINS = 16 };
-
 struct group {
 	struct inbox inbox;
 	pthread_t thread;
@@ -39,53 +36,23 @@ static void run_completion(struct task *task)
 	op->complete(op);
 }
 
-/* Completions on their way, one chain for each reply inbox. */
-struct replies {
-	struct reply_chain {
-		struct inbox *inbox;
-		struct task *newest, *oldest;
-	} chains[REPLY_CHAINS];
-	unsigned count;
-};
-
-static void send_replies(struct replies *r)
-{
-	for (unsigned i = 0; i < r->count; i++)
-		inbox_push_chain(r->chains[i].inbox, r->chains[i].newest, r->chains[i].oldest);
-	r->count = 0;
-}
-
-static struct reply_chain *chain_for(struct replies *r, struct inbox *inbox, struct task *first)
-{
-	for (unsigned i = 0; i < r->count; i++)
-		if (r->chains[i].inbox == inbox)
-			return &r->chains[i];
-	if (r->count == REPLY_CHAINS)
-		send_replies(r);
-	struct reply_chain *chain = &r->chains[r->count++];
-	*chain = (struct reply_chain){.inbox = inbox, .oldest = first};
-	return chain;
-}
-
-static void add_reply(struct replies *r, struct group_op *op)
+static void add_reply(struct outbox *replies, struct group_op *op)
 {
 	if (!op->reply) {
 		op->complete(op);
 		return;
 	}
 	op->task.run = run_completion;
-	struct reply_chain *chain = chain_for(r, op->reply, &op->task);
-	op->task.next = chain->newest;
-	chain->newest = &op->task;
+	outbox_add(replies, op->reply, &op->task);
 }
 
 void group_finish(struct group *g, struct group_op *op, int result)
 {
-	struct replies replies = {.count = 0};
+	struct outbox replies = {.count = 0};
 	op->result = result;
 	atomic_fetch_sub_explicit(&g->waiting, 1, memory_order_relaxed);
 	add_reply(&replies, op);
-	send_replies(&replies);
+	outbox_send(&replies);
 }
 
 static struct group_op *op_of(struct task *task)
@@ -139,7 +106,7 @@ static void fail_all(struct task *first, struct task *end, const struct err *e)
 
 static void reply_all(struct group *g, struct task *first, struct task *end)
 {
-	struct replies replies = {.count = 0};
+	struct outbox replies = {.count = 0};
 	unsigned answered = 0;
 	for (struct task *t = first; t != end; t = t->next)
 		answered += op_of(t)->result != GROUP_PARKED;
@@ -150,7 +117,7 @@ static void reply_all(struct group *g, struct task *first, struct task *end)
 		if (op_of(t)->result != GROUP_PARKED)
 			add_reply(&replies, op_of(t));
 	}
-	send_replies(&replies);
+	outbox_send(&replies);
 }
 
 /* Runs a group of at most group_max operations from the chain; returns the rest of it. */
@@ -269,25 +236,28 @@ void group_stop(struct group *g)
 	group_free(g);
 }
 
-static void submit(struct group *g, struct group_op *op)
+static void submit(struct group *g, struct group_op *op, struct outbox *via)
 {
 	op->result = 0;
-	inbox_push(&g->inbox, &op->task);
+	if (via)
+		outbox_add(via, &g->inbox, &op->task);
+	else
+		inbox_push(&g->inbox, &op->task);
 }
 
 void group_submit_always(struct group *g, struct group_op *op)
 {
 	atomic_fetch_add_explicit(&g->waiting, 1, memory_order_relaxed);
-	submit(g, op);
+	submit(g, op, NULL);
 }
 
-int group_submit(struct group *g, struct group_op *op)
+int group_submit(struct group *g, struct group_op *op, struct outbox *via)
 {
 	if (atomic_fetch_add_explicit(&g->waiting, 1, memory_order_relaxed) >= g->o.limit) {
 		atomic_fetch_sub_explicit(&g->waiting, 1, memory_order_relaxed);
 		return GROUP_FULL;
 	}
-	submit(g, op);
+	submit(g, op, via);
 	return 0;
 }
 

@@ -20,7 +20,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/inbox.h"
+#include "base/outbox.h"
 
 struct group_op {
 	struct task task;                      /* the group's, then the reply inbox's */
@@ -87,9 +87,10 @@ MUST_CHECK int group_start(const struct group_options *options, struct group **r
  * operations must have been told, by an operation, to finish them. Takes NULL. */
 void group_stop(struct group *g);
 
-/* 0: taken, complete() will run exactly once. GROUP_FULL: refused, nothing will run. */
+/* 0: taken, complete() will run exactly once. GROUP_FULL: refused, nothing will run. `via` is the caller's thread's,
+ * who sends it soon: what it gathers meanwhile goes into one group. NULL: at once. */
 enum { GROUP_FULL = 1 };
-MUST_CHECK int group_submit(struct group *g, struct group_op *op);
+MUST_CHECK int group_submit(struct group *g, struct group_op *op, struct outbox *via);
 
 /* As group_submit, but past the limit too: for what must not be refused (acknowledgments, shutdown). The
  * caller bounds these itself. */

@@ -201,7 +201,7 @@ static void letter_init(struct letter *l, struct mailbox *m, enum op_kind kind)
 static void send(struct ledger *l, struct letter *letter, struct mailbox *m, enum op_kind kind)
 {
 	letter_init(letter, m, kind);
-	assert_int_equal(group_submit(l->group, &letter->op), 0);
+	assert_int_equal(group_submit(l->group, &letter->op, NULL), 0);
 }
 
 static void wait_for_letters(struct mailbox *m, int count)
@@ -264,6 +264,30 @@ static void what_waits_shares_a_commit(void **state)
 }
 
 /* However a group's operations are mixed, each inbox hears of it once. */
+static void what_is_gathered_shares_a_commit(void **state)
+{
+	struct ledger l = {.group = NULL};
+	struct mailbox m;
+	struct letter letters[3];
+	struct outbox via = {.count = 0};
+	mailbox_init(&m);
+	ledger_start(&l, 3, 10);
+	for (int i = 0; i < 3; i++) {
+		letter_init(&letters[i], &m, OP_ADD);
+		assert_int_equal(group_submit(l.group, &letters[i].op, &via), 0);
+	}
+	/* It counts from now on, and begins later. */
+	struct letter late;
+	letter_init(&late, &m, OP_ADD);
+	assert_int_equal(group_submit(l.group, &late.op, NULL), GROUP_FULL);
+	assert_int_equal(m.completed, 0);
+	outbox_send(&via);
+	wait_for_letters(&m, 3);
+	group_stop(l.group);
+	assert_int_equal(l.group_count, 1);
+	assert_int_equal(l.group_sizes[0], 3);
+}
+
 static void a_group_wakes_an_inbox_once(void **state)
 {
 	struct ledger l = {.gate_closed = true};
@@ -287,7 +311,7 @@ static void a_group_wakes_an_inbox_once(void **state)
 		assert_int_equal(letters[i].order, order++);
 }
 
-static void more_inboxes_than_chains(void **state)
+static void more_inboxes_than_an_outbox_holds(void **state)
 {
 	enum { BOXES = 40 };
 	struct ledger l = {.gate_closed = true};
@@ -442,7 +466,7 @@ static void refuses_past_the_limit(void **state)
 	for (int i = 0; i < 3; i++)
 		send(&l, &letters[i], &m, OP_ADD);
 	letter_init(&letters[3], &m, OP_ADD);
-	assert_int_equal(group_submit(l.group, &letters[3].op), GROUP_FULL);
+	assert_int_equal(group_submit(l.group, &letters[3].op, NULL), GROUP_FULL);
 	letter_init(&letters[4], &m, OP_ADD);
 	group_submit_always(l.group, &letters[4].op);
 	struct group_stats stats;
@@ -450,7 +474,7 @@ static void refuses_past_the_limit(void **state)
 	assert_int_equal(stats.waiting, 4);
 	set_gate(&l, false);
 	wait_for_letters(&m, 4);
-	assert_int_equal(group_submit(l.group, &letters[3].op), 0);
+	assert_int_equal(group_submit(l.group, &letters[3].op, NULL), 0);
 	wait_for_letters(&m, 5);
 	group_stop(l.group);
 	assert_int_equal(l.committed, 5);
@@ -493,7 +517,7 @@ static void ticks_under_load(void **state)
 	struct ledger l = {0};
 	ledger_start(&l, 10, 10);
 	struct circle c = {.op = {.complete = go_round}, .ledger = &l, .rounds = ROUNDS};
-	assert_int_equal(group_submit(l.group, &c.op), 0);
+	assert_int_equal(group_submit(l.group, &c.op, NULL), 0);
 	group_stop(l.group);
 	assert_int_equal(l.committed, ROUNDS + 1);
 	assert_true(l.tick_count > ROUNDS);
@@ -547,7 +571,8 @@ int main(void)
 		cmocka_unit_test(commits),
 		cmocka_unit_test(what_waits_shares_a_commit),
 		cmocka_unit_test(a_group_wakes_an_inbox_once),
-		cmocka_unit_test(more_inboxes_than_chains),
+		cmocka_unit_test(what_is_gathered_shares_a_commit),
+		cmocka_unit_test(more_inboxes_than_an_outbox_holds),
 		cmocka_unit_test(a_refusal_fails_alone),
 		cmocka_unit_test(failures_hit_the_whole_group),
 		cmocka_unit_test(parked_until_released),

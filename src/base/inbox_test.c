@@ -1,5 +1,5 @@
-/* inbox_test.c */
-#include "base/inbox.h"
+/* inbox_test.c - inboxes, and outboxes that fill them. */
+#include "base/outbox.h"
 
 #include <pthread.h>
 #include <semaphore.h>
@@ -113,12 +113,52 @@ static void many_fill_one_empties(void **state)
 	assert_int_equal(inbox_run(&shared.inbox), 0);
 }
 
+/* Each inbox gets its own tasks in order, and one push. */
+static void an_outbox_sorts(void **state)
+{
+	struct counted c[2];
+	counted_init(&c[0]);
+	counted_init(&c[1]);
+	struct task tasks[6];
+	struct outbox o = {.count = 0};
+	for (int i = 0; i < 6; i++)
+		outbox_add(&o, &c[i % 2].inbox, &tasks[i]);
+	assert_null(inbox_take(&c[0].inbox));
+	outbox_send(&o);
+	for (int k = 0; k < 2; k++) {
+		assert_int_equal(wakes(&c[k]), 1);
+		struct task *t = inbox_take(&c[k].inbox);
+		for (int i = k; i < 6; i += 2, t = t->next)
+			assert_ptr_equal(t, &tasks[i]);
+		assert_null(t);
+	}
+	outbox_send(&o);
+	assert_int_equal(wakes(&c[0]), 1);
+}
+
+static void an_outbox_with_more_inboxes_than_it_holds(void **state)
+{
+	struct counted c[OUTBOX_INBOXES + 1];
+	struct task tasks[OUTBOX_INBOXES + 1];
+	struct outbox o = {.count = 0};
+	for (int i = 0; i <= OUTBOX_INBOXES; i++) {
+		counted_init(&c[i]);
+		outbox_add(&o, &c[i].inbox, &tasks[i]);
+	}
+	assert_int_equal(o.count, 1);
+	outbox_send(&o);
+	for (int i = 0; i <= OUTBOX_INBOXES; i++)
+		assert_ptr_equal(inbox_take(&c[i].inbox), &tasks[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(keeps_the_order),
 		cmocka_unit_test(takes_a_chain_at_once),
 		cmocka_unit_test(many_fill_one_empties),
+		cmocka_unit_test(an_outbox_sorts),
+		cmocka_unit_test(an_outbox_with_more_inboxes_than_it_holds),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,6 +20,7 @@ struct loop {
 	uv_async_t wake;
 	uv_prepare_t turn;
 	struct inbox inbox;
+	struct outbox outbox;
 	pthread_t thread;
 	struct task stop;
 	struct mono now;
@@ -39,7 +40,9 @@ static void on_wake(uv_async_t *wake)
 
 static void on_turn_end(uv_prepare_t *turn)
 {
-	container_of(turn, struct loop, turn)->now_known = false;
+	struct loop *l = container_of(turn, struct loop, turn);
+	l->now_known = false;
+	outbox_send(&l->outbox);
 }
 
 static void on_stop(struct task *task)
@@ -69,6 +72,7 @@ static void *loop_main(void *arg)
 	uv_close((uv_handle_t *)&l->wake, NULL);
 	uv_run(&l->uv, UV_RUN_DEFAULT);
 	inbox_run(&l->inbox);
+	outbox_send(&l->outbox);
 	return NULL;
 }
 
@@ -153,6 +157,11 @@ uv_loop_t *loop_uv(struct loop *l)
 struct inbox *loop_inbox(struct loop *l)
 {
 	return &l->inbox;
+}
+
+struct outbox *loop_outbox(struct loop *l)
+{
+	return &l->outbox;
 }
 
 bool loop_is_current(const struct loop *l)

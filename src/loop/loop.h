@@ -11,7 +11,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/inbox.h"
+#include "base/outbox.h"
 
 struct loop;
 
@@ -24,6 +24,9 @@ void loop_stop(struct loop *l);
 
 uv_loop_t *loop_uv(struct loop *l);
 struct inbox *loop_inbox(struct loop *l);
+
+/* What is added here is sent at the end of the loop's turn; on its thread only. */
+struct outbox *loop_outbox(struct loop *l);
 
 /* Runs fn(arg) on the loop's thread soon; allocates; ERR_RETRY when out of memory. */
 MUST_CHECK int loop_run(struct loop *l, void (*fn)(void *arg), void *arg, struct err *e);

@@ -54,6 +54,42 @@ static void stop_runs_what_was_pushed(void **state)
 	loop_stop(NULL);
 }
 
+struct sender {
+	struct loop *loop;
+	struct inbox to;
+	unsigned wakes;
+	struct task tasks[3];
+};
+
+static void count_wake(struct inbox *inbox)
+{
+	container_of(inbox, struct sender, to)->wakes++;
+}
+
+static void send_three(void *arg)
+{
+	struct sender *s = arg;
+	for (unsigned i = 0; i < 3; i++)
+		outbox_add(loop_outbox(s->loop), &s->to, &s->tasks[i]);
+	assert_int_equal(s->wakes, 0);
+}
+
+static void nothing(void *arg)
+{
+}
+
+static void a_turn_sends_together(void **state)
+{
+	struct sender s = {.loop = start()};
+	inbox_init(&s.to, count_wake);
+	loop_call(s.loop, send_three, &s);
+	/* Between two calls a turn ends. */
+	loop_call(s.loop, nothing, NULL);
+	assert_int_equal(s.wakes, 1);
+	assert_ptr_equal(inbox_take(&s.to), &s.tasks[0]);
+	loop_stop(s.loop);
+}
+
 static void read_nice(void *arg)
 {
 	*(int *)arg = getpriority(PRIO_PROCESS, 0);
@@ -195,6 +231,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(calls_run_on_the_loop),
 		cmocka_unit_test(stop_runs_what_was_pushed),
+		cmocka_unit_test(a_turn_sends_together),
 		cmocka_unit_test(only_the_loops_thread_gives_way),
 		cmocka_unit_test(stop_closes_what_is_open),
 		cmocka_unit_test(time_stands_still_within_a_turn),

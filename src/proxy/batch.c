@@ -215,7 +215,7 @@ static bool submit(struct batch *b, struct proxy_shard *shard)
 	b->put.op.reply = loop_inbox(r->loop);
 	b->put.op.complete = batch_committed;
 	b->validated_at = clock_mono(b->proxy->clock);
-	if (queue_put(b->proxy->queue, &b->put) != GROUP_FULL)
+	if (queue_put(b->proxy->queue, &b->put, loop_outbox(r->loop)) != GROUP_FULL)
 		return true;
 	proxy_refuse(r, PROBLEM_UNAVAILABLE,
 		&(struct http_problem_options){

@@ -102,7 +102,7 @@ static void ingest_submit(struct ingest *in, struct proxy_shard *shard, const st
 		return;
 	}
 	in->validated_at = clock_mono(in->proxy->clock);
-	if (queue_put(in->proxy->queue, &in->put) == GROUP_FULL)
+	if (queue_put(in->proxy->queue, &in->put, loop_outbox(r->loop)) == GROUP_FULL)
 		proxy_refuse(r, PROBLEM_UNAVAILABLE,
 			&(struct http_problem_options){
 				.detail = "more messages arrive than the disk can take", .retry_after_s = 1});

@@ -507,10 +507,10 @@ uint64_t queue_floor_key(const struct queue *q)
 	return q->floor_key;
 }
 
-int queue_put(struct queue *q, struct queue_put *put)
+int queue_put(struct queue *q, struct queue_put *put, struct outbox *via)
 {
 	put->op.kind = QUEUE_PUT;
-	return group_submit(q->group, &put->op);
+	return group_submit(q->group, &put->op, via);
 }
 
 void queue_submit(struct queue *q, enum queue_kind kind, struct group_op *op)

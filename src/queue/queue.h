@@ -84,8 +84,8 @@ struct queue_put {
 };
 enum { QUEUE_STORED = 0, QUEUE_REPLAYED = 1, QUEUE_MISMATCH = 2 };
 
-/* 0 or GROUP_FULL. */
-MUST_CHECK int queue_put(struct queue *q, struct queue_put *put);
+/* 0 or GROUP_FULL; `via` as in group_submit. */
+MUST_CHECK int queue_put(struct queue *q, struct queue_put *put, struct outbox *via);
 
 /* lease: up to `max` due messages; waits up to wait_ms for the first one. */
 struct queue_ref {

@@ -494,7 +494,7 @@ static void test_bound(void **state)
 	struct queue_put put = {.messages = &m, .count = 1};
 	for (unsigned i = 0; i < PUT_LIMIT; i++)
 		wait_begin(b, &w[i], 1);
-	assert_int_equal(queue_put(b->queue, &put), GROUP_FULL);
+	assert_int_equal(queue_put(b->queue, &put, NULL), GROUP_FULL);
 	advance(b, WAIT_MS);
 	for (unsigned i = 0; i < PUT_LIMIT; i++)
 		assert_int_equal(wait_end(&w[i]), 0);

@@ -315,7 +315,7 @@ int store_submit(struct store *s, enum store_kind kind, struct group_op *op)
 {
 	require((unsigned)kind < STORE_KINDS);
 	op->kind = kind;
-	return group_submit(s->group, op);
+	return group_submit(s->group, op, NULL);
 }
 
 int store_wait(struct store *s, enum store_kind kind, struct group_op *op, struct err *e)

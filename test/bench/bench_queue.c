@@ -147,7 +147,7 @@ static void submit(struct request *r)
 	/* As spread as a hash would be. */
 	uint64_t print = uuid_order_key(&r->message.id) * UINT64_C(0x9e3779b97f4a7c15);
 	memcpy(r->put.key_hash, &print, sizeof(print));
-	if (queue_put(queue, &r->put) == GROUP_FULL)
+	if (queue_put(queue, &r->put, NULL) == GROUP_FULL)
 		die("put", &(struct err){.text = "the queue is full"});
 	r->submitter->in_flight++;
 }
