@@ -17,6 +17,7 @@
 #include "base/metrics.h"
 #include "ca/ca.h"
 #include "cli/own_certs.h"
+#include "cli/self_usage.h"
 #include "loop/loop.h"
 #include "proxy/feed.h"
 #include "proxy/proxy.h"
@@ -127,6 +128,7 @@ static void put_expiry(const char *certificate, struct wall not_after)
 static void collect(void *arg)
 {
 	const struct app *a = arg;
+	self_usage_collect();
 	if (a->queue)
 		collect_queue(a->queue);
 	if (a->ca) {

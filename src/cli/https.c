@@ -62,7 +62,7 @@ static int set_url(CURL *curl, const char *base, const char *path, struct err *e
 static void set_options(
 	CURL *curl, const struct https_options *o, struct buf *answer, struct https_failure *failure)
 {
-	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
+	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, o->plain ? "http,https" : "https");
 	curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(curl, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_3);
 	curl_easy_setopt(curl, CURLOPT_SSLCERT, o->cert);

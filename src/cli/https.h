@@ -18,6 +18,7 @@ struct https_options {
 	const char *url; /* https://HOST:PORT, maybe with a path in front of the API's */
 	const char *cert, *key, *ca;
 	long timeout_ms; /* for connecting and for a whole request */
+	bool plain;      /* http:// is taken too: a metrics listener on this machine */
 };
 
 /* What libcurl does not keep: the alert with which the server refused, and its error text. */

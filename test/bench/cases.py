@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from statistics import median
 
-from engines import BareResponder, Redis, Sealpost, load
+from engines import BareResponder, Redis, Sealpost, end_to_end as measure_end_to_end, load
 
 MIB = 1 << 20
 MILLION = 1_000_000
@@ -61,6 +61,9 @@ class Setting:
         if "messages" not in options:
             options |= {"duration": f"{self.seconds}s", "warmup": "500ms"}
         return load(self.program, server, **options)
+
+    def end_to_end(self, server, **options):
+        return measure_end_to_end(self.program, server, duration=f"{self.seconds * 3}s", warmup="500ms", **options)
 
 
 def each(key, results, scale=1):
@@ -163,6 +166,35 @@ def delivered(s):
                 at_most=1.25)]
 
 
+def end_to_end(s):
+    """Steadily from accepted to stored: what a load leaves behind, how long a message takes, what it costs."""
+    sealpost = s.sealpost("end_to_end")
+    results = []
+    try:
+        for turn in range(s.rounds):
+            s.say(f"accepted to stored, round {turn + 1} of {s.rounds}")
+            results.append(s.end_to_end(sealpost, connections=16, batch=100))
+    finally:
+        sealpost.stop()
+    return end_to_end_rows("up", results)
+
+
+def end_to_end_rows(deployment, results):
+    return [Row(f"{deployment}: accepted", each("messages_per_second", results), "/s"),
+            Row(f"{deployment}: stored", each("stored_per_second_with_drain", results), "/s"),
+            Row(f"{deployment}: accepted to stored, p50", each("accept_to_stored_p50_us", results, 1e-3), "ms"),
+            Row(f"{deployment}: accepted to stored, p99", each("accept_to_stored_p99_us", results, 1e-3), "ms"),
+            *(Row(f"{deployment}: CPU of one message, {name}", each(f"cpu_{name}_us_per_message", results), "us")
+              for name in places(results[0]))]
+
+
+def places(result):
+    """The processes that were asked: cpu_PLACE_us_per_message, and not cpu_PLACE_THREADS_us_per_message."""
+    names = [key.removeprefix("cpu_").removesuffix("_us_per_message") for key in result
+             if key.startswith("cpu_") and key.endswith("_us_per_message")]
+    return [name for name in names if "_" not in name]
+
+
 def long_queue(s):
     """Whether what waits costs anything."""
     full, empty = s.sealpost("full"), s.sealpost("empty")
@@ -187,4 +219,4 @@ def long_queue(s):
                 each("messages_per_second", results[empty]), "empty queue", at_least=0.8)]
 
 
-CASES = {case.__name__: case for case in (accept, batches, storm, memory, delivered, long_queue)}
+CASES = {case.__name__: case for case in (accept, batches, storm, memory, delivered, end_to_end, long_queue)}

@@ -154,7 +154,9 @@ class Sealpost(Engine):
                    *(word for s in self.settings for word in ("--set", s)))
         wait_for(ready_file.exists, self.process, "sealpost up")
         seconds = time.monotonic() - before
-        self.url = json.loads(ready_file.read_text())["ingest"]
+        ready = json.loads(ready_file.read_text())
+        self.url = ready["ingest"]
+        self.metrics = {"up": ready["metrics"]}
         return seconds
 
     def command(self, *args):
@@ -184,8 +186,18 @@ class Sealpost(Engine):
                 for _ in range(count)]
 
 
+def bench(program, kind, server, words, options):
+    """`sealpost bench KIND` on an engine; its JSON as a dict."""
+    words = [*words, *(w for key, value in options.items() for w in (f"--{key.replace('_', '-')}", value))]
+    return json.loads(run(program, "bench", kind, "--url", server.url, "--cert", server.cert, "--key", server.key,
+                          "--ca", server.ca, "--json", *words))
+
+
 def load(program, server, **options):
-    """`sealpost bench ingest` on an engine; its JSON as a dict."""
-    words = [w for key, value in options.items() for w in (f"--{key.replace('_', '-')}", value)]
-    return json.loads(run(program, "bench", "ingest", "--url", server.url, "--cert", server.cert, "--key", server.key,
-                          "--ca", server.ca, "--server-pid", server.process.pid, "--json", *words))
+    return bench(program, "ingest", server, ["--server-pid", server.process.pid], options)
+
+
+def end_to_end(program, server, **options):
+    """Until all is stored; server.metrics says where its processes show theirs."""
+    return bench(program, "e2e", server, [w for name, url in server.metrics.items() for w in
+                                          ("--metrics", f"{name}={url}")], options)

@@ -9,25 +9,22 @@
 #include "base/str.h"
 #include "cli/cli.h"
 
-enum { BODY_BYTES_MAX = 1000, CONNECTIONS_MAX = 60000, THREADS_MAX = 64 };
+enum { BODY_BYTES_MAX = 1000, CONNECTIONS_MAX = 60000, THREADS_MAX = 64, OPTIONS_MAX = 40 };
 
-static const char command[] = "bench ingest";
 static const int64_t second_ns = 1000000000;
 
 /* What the parser fills in. */
 struct words {
+	const char *command;
 	const char *url, *cert, *key, *ca, *ledger, *duration, *warmup, *timeout, *rate, *churn;
 	int64_t connections, threads, pipeline, streams, batch, body_bytes, messages, server_pid;
 	bool http2, json, csv;
 };
 
-static const char example[] =
-	"  sealpost bench ingest --url https://127.0.0.1:8001 --cert c.pem --key c.key --ca ca.pem --connections 64\n"
-	"  sealpost bench ingest --url https://127.0.0.1:8001 --cert c.pem --key c.key --ca ca.pem --rate 5000 --duration 30s";
-
-static bool parse_words(int argc, char **argv, struct words *w, int *ret_exit)
+static bool parse_words(
+	const struct load_command *command, int argc, char **argv, struct words *w, int *ret_exit)
 {
-	const struct arg options[] = {
+	const struct arg common[] = {
 		{"url", ARG_TEXT, &w->url, "URL", "where the proxy listens: https://HOST:PORT"},
 		{"cert", ARG_TEXT, &w->cert, "FILE", "client certificate, PEM"},
 		{"key", ARG_TEXT, &w->key, "FILE", "its private key, PEM"},
@@ -57,14 +54,19 @@ static bool parse_words(int argc, char **argv, struct words *w, int *ret_exit)
 		{"ledger", ARG_TEXT, &w->ledger, "FILE", "append the id of every acknowledged message"},
 		{"json", ARG_FLAG, &w->json, NULL, "print one JSON object"},
 		{"csv", ARG_FLAG, &w->csv, NULL, "print a heading and one line"},
-		{0},
 	};
+	struct arg options[OPTIONS_MAX] = {0};
+	size_t own = 0;
+	memcpy(options, common, sizeof(common));
+	for (; command->options[own].name; own++) {
+		require(ARRAY_LEN(common) + own < OPTIONS_MAX - 1);
+		options[ARRAY_LEN(common) + own] = command->options[own];
+	}
 	struct args args = {
-		.command = command,
-		.usage = "--url URL --cert FILE --key FILE --ca FILE [options]",
-		.summary =
-			"Posts messages over mutual TLS as fast as the server takes them, or at a fixed rate.",
-		.example = example,
+		.command = command->name,
+		.usage = command->usage,
+		.summary = command->summary,
+		.example = command->example,
 		.options = options,
 	};
 	return args_parse(&args, argc, argv, ret_exit);
@@ -135,9 +137,10 @@ static int convert(const struct words *w, struct load_options *o)
 		const char *text = values[i].text;
 		if (text && values[i].ns && !read_duration(text, values[i].ns))
 			return cli_usage_error(
-				command, "--%s takes a time such as 500ms, 10s or 2m", values[i].name);
+				w->command, "--%s takes a time such as 500ms, 10s or 2m", values[i].name);
 		if (text && values[i].rate && !read_rate(text, values[i].rate))
-			return cli_usage_error(command, "--%s takes a number greater than 0", values[i].name);
+			return cli_usage_error(
+				w->command, "--%s takes a number greater than 0", values[i].name);
 	}
 	return EXIT_DONE;
 }
@@ -149,17 +152,17 @@ static int check(const struct words *w)
 	} required[] = {{"url", w->url}, {"cert", w->cert}, {"key", w->key}, {"ca", w->ca}};
 	for (size_t i = 0; i < ARRAY_LEN(required); i++)
 		if (!required[i].text)
-			return cli_usage_error(command, "--%s is missing", required[i].name);
+			return cli_usage_error(w->command, "--%s is missing", required[i].name);
 	if (w->threads > w->connections)
-		return cli_usage_error(command, "more --threads than --connections");
+		return cli_usage_error(w->command, "more --threads than --connections");
 	if (w->streams && !w->http2)
-		return cli_usage_error(command, "--streams needs --http2; for HTTP/1.1 use --pipeline");
+		return cli_usage_error(w->command, "--streams needs --http2; for HTTP/1.1 use --pipeline");
 	if (w->pipeline && w->http2)
-		return cli_usage_error(command, "--pipeline is for HTTP/1.1; with --http2 use --streams");
+		return cli_usage_error(w->command, "--pipeline is for HTTP/1.1; with --http2 use --streams");
 	if (w->messages && w->duration)
-		return cli_usage_error(command, "--messages and --duration are alternatives");
+		return cli_usage_error(w->command, "--messages and --duration are alternatives");
 	if (w->json && w->csv)
-		return cli_usage_error(command, "--json and --csv are alternatives");
+		return cli_usage_error(w->command, "--json and --csv are alternatives");
 	return EXIT_DONE;
 }
 
@@ -204,12 +207,13 @@ static int read_target(struct load_options *o)
 	if (https && o->host && o->port && o->authority)
 		return EXIT_DONE;
 	load_options_clear(o);
-	return cli_usage_error(command, "--url takes https://HOST:PORT");
+	return cli_usage_error(o->command, "--url takes https://HOST:PORT");
 }
 
 static void take_words(const struct words *w, struct load_options *o)
 {
 	*o = (struct load_options){
+		.command = w->command,
 		.url = w->url,
 		.cert = w->cert,
 		.key = w->key,
@@ -235,10 +239,11 @@ static void take_words(const struct words *w, struct load_options *o)
 	};
 }
 
-bool load_options_read(int argc, char **argv, struct load_options *ret, int *ret_exit)
+bool load_options_read(
+	const struct load_command *command, int argc, char **argv, struct load_options *ret, int *ret_exit)
 {
-	struct words w = {.connections = 64, .threads = 1, .body_bytes = 40};
-	if (!parse_words(argc, argv, &w, ret_exit))
+	struct words w = {.command = command->name, .connections = 64, .threads = 1, .body_bytes = 40};
+	if (!parse_words(command, argc, argv, &w, ret_exit))
 		return false;
 	*ret_exit = check(&w);
 	if (*ret_exit == EXIT_DONE) {

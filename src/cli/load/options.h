@@ -10,14 +10,22 @@
 #include <sys/types.h>
 
 #include "base/macros.h"
+#include "cli/cli.h"
 
 enum { LOAD_DEPTH_MAX = 1024, LOAD_BATCH_MAX = 1000 };
 
 enum load_format { LOAD_TEXT, LOAD_JSON, LOAD_CSV };
 
+/* The command that reads them: its name, its help, and options of its own. */
+struct load_command {
+	const char *name, *usage, *summary, *example;
+	const struct arg *options; /* ends with name NULL */
+};
+
 struct load_options {
-	const char *url; /* as given */
-	char *host;      /* without brackets */
+	const char *command; /* its name, for errors */
+	const char *url;     /* as given */
+	char *host;          /* without brackets */
 	char *port;
 	char *authority; /* host:port as it goes into Host and :authority */
 	const char *cert, *key, *ca;
@@ -36,7 +44,8 @@ struct load_options {
 };
 
 /* False: end with *ret_exit; help or a usage error was printed. */
-MUST_CHECK bool load_options_read(int argc, char **argv, struct load_options *ret, int *ret_exit);
+MUST_CHECK bool load_options_read(
+	const struct load_command *command, int argc, char **argv, struct load_options *ret, int *ret_exit);
 void load_options_clear(struct load_options *o);
 
 /* Messages carried by one request. */

@@ -30,7 +30,9 @@ static bool parse(const char *more, struct load_options *o, int *code)
 			*space++ = 0;
 		argv[argc++] = word;
 	}
-	return load_options_read(argc, argv, o, code);
+	static const struct arg none[] = {{0}};
+	static const struct load_command ingest = {"bench ingest", "", "", "", none};
+	return load_options_read(&ingest, argc, argv, o, code);
 }
 
 static void test_defaults(void **state)

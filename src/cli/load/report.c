@@ -8,13 +8,7 @@
 #include "base/json.h"
 #include "cli/term.h"
 
-enum { FIGURES_MAX = 48, REPORT_BYTES = 1 << 20 };
-
-struct figure {
-	const char *name;
-	double value;
-	bool whole; /* an integer */
-};
+enum { FIGURES_MAX = 128, REPORT_BYTES = 1 << 20 };
 
 struct figures {
 	unsigned count;
@@ -104,7 +98,8 @@ static void add_churn(struct figures *f, const struct load_options *o, const str
 	add_latency(f, &r->churn.latency, names);
 }
 
-static void gather(struct figures *f, const struct load_options *o, const struct run_result *r)
+static void gather(struct figures *f, const struct load_options *o, const struct run_result *r,
+	const struct report_more *more)
 {
 	static const char *const latency_names[] = {
 		"latency_p50_us", "latency_p90_us", "latency_p99_us", "latency_p99_9_us", "latency_max_us"};
@@ -114,6 +109,8 @@ static void gather(struct figures *f, const struct load_options *o, const struct
 	add_latency(f, &r->load.latency, latency_names);
 	add_cpu(f, o, r);
 	add_churn(f, o, r);
+	for (unsigned i = 0; more && i < more->count; i++)
+		add(f, more->figures[i].name, more->figures[i].value, more->figures[i].whole);
 }
 
 static const char *protocol_name(const struct load_options *o)
@@ -138,13 +135,13 @@ static void put_counts(struct json_out *w, const struct load_result *r)
 }
 
 static int write_json(const struct load_options *o, const struct run_result *r, const char *durability,
-	FILE *f, struct err *e)
+	const struct report_more *more, FILE *f, struct err *e)
 {
 	struct figures figures;
 	AUTO(buf_auto) struct buf out;
 	buf_init(&out, REPORT_BYTES);
 	struct json_out w = json_out_to(&out);
-	gather(&figures, o, r);
+	gather(&figures, o, r, more);
 	json_open_object(&w, NULL);
 	json_put_str(&w, "url", str_of(o->url));
 	json_put_str(&w, "protocol", str_of(protocol_name(o)));
@@ -176,11 +173,11 @@ static void put_csv_text(FILE *f, const char *text)
 	fputc('"', f);
 }
 
-static void write_csv(
-	const struct load_options *o, const struct run_result *r, const char *durability, FILE *f)
+static void write_csv(const struct load_options *o, const struct run_result *r, const char *durability,
+	const struct report_more *more, FILE *f)
 {
 	struct figures figures;
-	gather(&figures, o, r);
+	gather(&figures, o, r, more);
 	fputs("protocol,loop,durability", f);
 	for (unsigned i = 0; i < figures.count; i++)
 		fprintf(f, ",%s", figures.items[i].name);
@@ -308,7 +305,7 @@ static void print_cpu(const struct load_options *o, const struct run_result *r, 
 }
 
 static int write_text(const struct load_options *o, const struct run_result *r, const char *durability,
-	FILE *f, struct err *e)
+	const struct report_more *more, FILE *f, struct err *e)
 {
 	print_setup(o, r, durability, f);
 	if (print_counts(o, r, f, e) < 0)
@@ -320,20 +317,20 @@ static int write_text(const struct load_options *o, const struct run_result *r, 
 	print_cpu(o, r, f);
 	if (r->load.first_failure.kind != ERR_NONE)
 		fprintf(f, "first failure: %s\n", r->load.first_failure.text);
-	return 0;
+	return more ? more->print(more->arg, f, e) : 0;
 }
 
-int report_print(const struct load_options *o, const struct run_result *r, const char *durability, FILE *f,
-	struct err *e)
+int report_print(const struct load_options *o, const struct run_result *r, const char *durability,
+	const struct report_more *more, FILE *f, struct err *e)
 {
 	switch (o->format) {
 	case LOAD_JSON:
-		return write_json(o, r, durability, f, e);
+		return write_json(o, r, durability, more, f, e);
 	case LOAD_CSV:
-		write_csv(o, r, durability, f);
+		write_csv(o, r, durability, more, f);
 		return 0;
 	case LOAD_TEXT:
-		return write_text(o, r, durability, f, e);
+		return write_text(o, r, durability, more, f, e);
 	}
 	return 0;
 }

@@ -7,8 +7,22 @@
 
 #include "cli/load/run.h"
 
-/* `durability` is what the server says a 202 promises. */
+struct figure {
+	const char *name;
+	double value;
+	bool whole; /* an integer */
+};
+
+/* What a command has measured besides; JSON and CSV get its figures, the text what `print` writes. */
+struct report_more {
+	const struct figure *figures;
+	unsigned count;
+	int (*print)(void *arg, FILE *f, struct err *e);
+	void *arg;
+};
+
+/* `durability` is what the server says a 202 promises; `more` may be NULL. */
 MUST_CHECK int report_print(const struct load_options *o, const struct run_result *r, const char *durability,
-	FILE *f, struct err *e);
+	const struct report_more *more, FILE *f, struct err *e);
 
 #endif

@@ -20,6 +20,7 @@ static volatile sig_atomic_t interrupted;
 
 struct run {
 	const struct load_options *options;
+	const struct run_watch *watch; /* NULL: nobody does */
 	struct load load;
 	struct load_worker **workers;
 	unsigned worker_count;
@@ -170,6 +171,11 @@ static void sample_end(struct run *run, struct run_result *r)
 		r->server_cpu_ns = r->server.cpu_ns - run->server_before.cpu_ns;
 }
 
+static int tell(const struct run *run, bool at_end, struct err *e)
+{
+	return run->watch ? run->watch->sample(run->watch->arg, at_end, e) : 0;
+}
+
 /* Waits for every connection, then lets all threads go and watches the measurement. */
 static int conduct(struct run *run, struct run_result *r, struct err *e)
 {
@@ -179,10 +185,12 @@ static int conduct(struct run *run, struct run_result *r, struct err *e)
 		return no_connection(run, e);
 	gate_open(&run->load.gate);
 	watch_until(run, run->load.measure_ns);
-	if (sample_begin(run, e) < 0)
+	if (sample_begin(run, e) < 0 || tell(run, false, e) < 0)
 		return -1;
 	watch_until(run, run->load.end_ns);
 	sample_end(run, r);
+	if (tell(run, true, e) < 0)
+		return -1;
 	r->seconds = (double)(load_now_ns() - run->load.measure_ns) / 1e9;
 	return 0;
 }
@@ -255,9 +263,10 @@ static void catch_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-int run_load_test(const struct load_options *o, struct run_result *ret, struct err *e)
+int run_load_test(
+	const struct load_options *o, const struct run_watch *watch, struct run_result *ret, struct err *e)
 {
-	struct run run = {.options = o, .load = {.options = o, .ledger_fd = -1}};
+	struct run run = {.options = o, .watch = watch, .load = {.options = o, .ledger_fd = -1}};
 	*ret = (struct run_result){.seconds = 0};
 	gate_init(&run.load.gate);
 	catch_signals();

@@ -16,8 +16,15 @@ struct run_result {
 	bool interrupted;
 };
 
+/* Called at the begin and at the end of the measurement, while the load goes on. Threads: the owner's. */
+struct run_watch {
+	int (*sample)(void *arg, bool at_end, struct err *e);
+	void *arg;
+};
+
 /* 0 also when requests failed; *e says what went wrong when no connection could be opened at all or a sample
- * could not be taken. */
-MUST_CHECK int run_load_test(const struct load_options *o, struct run_result *ret, struct err *e);
+ * could not be taken. `watch` may be NULL. */
+MUST_CHECK int run_load_test(
+	const struct load_options *o, const struct run_watch *watch, struct run_result *ret, struct err *e);
 
 #endif
