@@ -373,6 +373,8 @@ static int open_server(struct app *a, const struct config *config, struct err *e
 		.registry = a->registry,
 		.queue = a->queue,
 		.health = a->context.health,
+		.revocation_journal =
+			config->revocation_journal ? config->revocation_journal : a->paths->revoked,
 	};
 	return server_open(&o, &a->server, e);
 }
@@ -440,6 +442,11 @@ static int open_feed(struct app *a, const struct config *config, struct err *e)
 	return upstream_new(&o.client, &a->upstream, e);
 }
 
+static void take_sealing_key(void *proxy, const struct sealing_public *key)
+{
+	proxy_set_sealing_key(proxy, key);
+}
+
 static int open_proxy(struct app *a, const struct config *config, struct err *e)
 {
 	struct proxy_options o = {
@@ -463,7 +470,7 @@ static int open_proxy(struct app *a, const struct config *config, struct err *e)
 	if (proxy_start(&o, &a->proxy, e) < 0)
 		return -1;
 	if (a->feed)
-		return feed_follow(a->feed, a->proxy, e);
+		return feed_follow(a->feed, take_sealing_key, a->proxy, e);
 	struct sealing_public key;
 	keyring_active(a->keyring, &key);
 	proxy_set_sealing_key(a->proxy, &key);

@@ -37,12 +37,28 @@ static char *absolute(const char *path)
 	return here ? path_join(here, path) : NULL;
 }
 
+/* Beside the data directory where it can be written there, else within. */
+static char *revoked_path(const struct paths *p)
+{
+	AUTO(free_auto) char *beside = NULL, *parent = strdup(p->data);
+	char *slash = parent ? strrchr(parent, '/') : NULL;
+	if (!slash || asprintf(&beside, "%s.revoked", p->data) < 0) {
+		beside = NULL;
+		return NULL;
+	}
+	slash[slash == parent] = 0; /* the path is absolute */
+	bool can_write = access(beside, W_OK) == 0 || (errno == ENOENT && access(parent, W_OK) == 0);
+	return can_write ? TAKE(beside) : path_join(p->ca, "revoked");
+}
+
 int paths_init(const char *data, struct paths *ret, struct err *e)
 {
 	AUTO(free_auto) char *named = data ? strdup(data) : default_data();
 	struct paths p = {.data = named ? absolute(named) : NULL};
 	if (!p.data)
 		return err_oom(e);
+	for (size_t n = strlen(p.data); n > 1 && p.data[n - 1] == '/'; n--)
+		p.data[n - 1] = 0;
 	const struct {
 		char **path;
 		const char *name;
@@ -65,6 +81,11 @@ int paths_init(const char *data, struct paths *ret, struct err *e)
 			return err_oom(e);
 		}
 	}
+	p.revoked = revoked_path(&p);
+	if (!p.revoked) {
+		paths_clear(&p);
+		return err_oom(e);
+	}
 	if (strlen(p.admin_socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path)) {
 		err_set(e, ERR_REJECT, "the data directory's path is too long for a unix socket in it: '%s'",
 			p.data);
@@ -78,7 +99,7 @@ int paths_init(const char *data, struct paths *ret, struct err *e)
 void paths_clear(struct paths *p)
 {
 	char **all[] = {&p->data, &p->config, &p->lock, &p->admin_socket, &p->ca, &p->ca_bundle, &p->keys,
-		&p->tls, &p->queue, &p->store, &p->cache};
+		&p->tls, &p->queue, &p->store, &p->cache, &p->revoked};
 	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
 		free(*all[i]);
 		*all[i] = NULL;

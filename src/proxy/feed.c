@@ -2,15 +2,15 @@
 #include "proxy/feed.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/auto.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/metrics.h"
+#include "proxy/copy.h"
 #include "role/wire.h"
 
 enum {
@@ -19,25 +19,25 @@ enum {
 	KEY_REFRESH_MS = 60000,
 	PAUSE_FIRST_MS = 100,
 	PAUSE_MAX_MS = 5000,
-	LOG_BYTES = 512 * 1024 * 1024,
 	KEY_FILE_BYTES = 4096,
 	PAGE_ARENA_BYTES = 16 * 1024 * 1024,
-	COMPACT_MIN_LINES = 10000,
+	PRUNE_MS = 60 * 60 * 1000,
+	/* Expired certificates are kept a day longer: a clock that is set back then does no harm. */
+	PRUNE_GRACE_MS = 24 * 60 * 60 * 1000,
 };
 
 struct feed {
 	const struct clock *clock;
 	struct registry *registry;
 	struct health *health;
-	struct proxy *proxy;
+	feed_set_key *set_key;
+	void *set_key_arg;
 	struct client *client;
-	char *log_path, *key_path;
-	int log_fd;
-	size_t log_lines;
-	bool log_behind; /* rows are in force that it does not have, and its last line may be torn */
+	struct copy *copy;
+	char *key_path;
 	bool has_key;
 	struct sealing_public key;
-	struct mono key_asked_at;
+	struct mono key_asked_at, pruned_at; /* .ns == 0: not yet */
 
 	pthread_t thread;
 	bool running;
@@ -45,105 +45,10 @@ struct feed {
 	pthread_cond_t wakeup;
 	bool stopping, reached;
 	char trouble[200];
+	struct wall confirmed_at; /* .ms == 0: not known */
 };
 
-/* --- the copy on disk --- */
-
-/* Applies one line; false when it is not whole. */
-static bool replay_line(struct feed *f, struct str line, struct arena *arena)
-{
-	AUTO(json_auto) json_t *in = NULL;
-	struct registry_row row;
-	arena_reset(arena);
-	return json_read(line, &in, NULL) == 0 && wire_take_row(in, arena, &row, NULL) == 0 &&
-	       registry_apply(f->registry, &row, 1, NULL) == 0;
-}
-
-/* Reads the log; what follows the last whole line is cut off. */
-static int replay_log(struct feed *f, struct err *e)
-{
-	AUTO(buf_auto) struct buf text;
-	AUTO(arena_auto) struct arena arena;
-	buf_init(&text, LOG_BYTES);
-	arena_init(&arena, PAGE_ARENA_BYTES);
-	struct err why = ERR_INIT;
-	if (file_read(f->log_path, LOG_BYTES, &text, &why) < 0 && why.kind != ERR_NOT_FOUND) {
-		*e = why;
-		return -1;
-	}
-	struct str rest = buf_str(&text), line;
-	size_t whole = 0;
-	while (str_cut(&rest, '\n', &line) && replay_line(f, line, &arena)) {
-		whole = (size_t)(rest.p - text.p);
-		f->log_lines++;
-	}
-	f->log_fd = open(f->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (f->log_fd < 0)
-		return err_sys(e, ERR_FATAL, "open '%s'", f->log_path);
-	if (whole < text.n && ftruncate(f->log_fd, (off_t)whole) < 0)
-		return err_sys(e, ERR_FATAL, "truncate '%s'", f->log_path);
-	return 0;
-}
-
-static int write_rows(struct feed *f, const struct registry_row *rows, size_t count, struct err *e)
-{
-	AUTO(buf_auto) struct buf text;
-	buf_init(&text, PAGE_ARENA_BYTES);
-	for (size_t i = 0; i < count; i++) {
-		struct json_out w = json_out_to(&text);
-		wire_put_row(&w, &rows[i]);
-		buf_add_char(&text, '\n');
-	}
-	if (buf_check(&text, e) < 0)
-		return -1;
-	for (size_t done = 0; done < text.n;) {
-		ssize_t n = write(f->log_fd, text.p + done, text.n - done);
-		if (n < 0)
-			return err_sys(e, ERR_RETRY, "write '%s'", f->log_path);
-		done += (size_t)n;
-	}
-	if (fdatasync(f->log_fd) < 0)
-		return err_sys(e, ERR_RETRY, "sync '%s'", f->log_path);
-	f->log_lines += count;
-	return 0;
-}
-
-static void add_line(void *arg, const struct registry_row *row)
-{
-	struct buf *text = arg;
-	struct json_out w = json_out_to(text);
-	wire_put_row(&w, row);
-	buf_add_char(text, '\n');
-}
-
-/* Writes the log anew, one line a certificate. */
-static int rewrite_log(struct feed *f, struct err *e)
-{
-	AUTO(buf_auto) struct buf text;
-	buf_init(&text, LOG_BYTES);
-	registry_each(f->registry, add_line, &text);
-	if (buf_check(&text, e) < 0 || file_replace(f->log_path, 0600, buf_str(&text), e) < 0)
-		return -1;
-	int fd = open(f->log_path, O_WRONLY | O_APPEND | O_CLOEXEC);
-	if (fd < 0)
-		return err_sys(e, ERR_RETRY, "open '%s'", f->log_path);
-	close(f->log_fd);
-	f->log_fd = fd;
-	f->log_lines = registry_count(f->registry);
-	f->log_behind = false;
-	return 0;
-}
-
-/* Writes down what is in force already. */
-static int keep_rows(struct feed *f, const struct registry_row *rows, size_t count, struct err *e)
-{
-	if (!f->log_behind && write_rows(f, rows, count, e) < 0) {
-		f->log_behind = true;
-		return -1;
-	}
-	bool grown = f->log_lines >= COMPACT_MIN_LINES && f->log_lines >= 2 * registry_count(f->registry);
-	return f->log_behind || grown ? rewrite_log(f, e) : 0;
-}
+/* --- the key on disk --- */
 
 static void read_key(struct feed *f)
 {
@@ -178,35 +83,79 @@ static int take_key(struct feed *f, struct err *e)
 		return -1;
 	f->key = key;
 	f->has_key = true;
-	proxy_set_sealing_key(f->proxy, &key);
+	f->set_key(f->set_key_arg, &key);
 	return 0;
 }
 
-/* One long poll. The rows take effect at once; when they cannot be written down, the whole log is written
- * anew after the next one. */
+/* "epoch" and "change" of an answer. */
+static int take_mark(const json_t *answer, struct copy_mark *ret, struct err *e)
+{
+	const char *epoch = json_string_value(json_object_get(answer, "epoch"));
+	const json_t *change = json_object_get(answer, "change");
+	if (!epoch || !*epoch || strlen(epoch) > COPY_EPOCH_BYTES || !json_is_integer(change) ||
+		json_integer_value(change) < 0)
+		return err_set(e, ERR_REJECT, "the main server's answer has no epoch or no change number");
+	snprintf(ret->epoch, sizeof(ret->epoch), "%s", epoch);
+	ret->change = json_integer_value(change);
+	return 0;
+}
+
+static int take_rows(const json_t *answer, struct arena *arena, struct registry_row **ret, size_t *ret_count,
+	struct err *e)
+{
+	const json_t *list = json_object_get(answer, "certificates");
+	size_t count = json_array_size(list);
+	struct registry_row *rows = arena_alloc(arena, (count + 1) * sizeof(*rows));
+	if (!rows)
+		return err_oom(e);
+	for (size_t i = 0; i < count; i++)
+		if (wire_take_row(json_array_get(list, i), arena, &rows[i], e) < 0)
+			return err_context(e, "row %zu of the registry", i);
+	*ret = rows;
+	*ret_count = count;
+	return 0;
+}
+
+/* The main server has restarted, or an older store has been put in its place: it has sent its first page. */
+static void note_resync(const struct copy_mark *before, const struct copy_mark *now)
+{
+	if (!before->epoch[0] || strcmp(before->epoch, now->epoch) == 0)
+		return;
+	metric_add(METRIC_FEED_RESYNCS, 1);
+	log_event(LOG_INFO, "feed.resync", LF_INT("change", before->change));
+}
+
+/* One long poll. The rows take effect before they are written down: a full disk must not keep a revocation
+ * from being obeyed. */
 static int take_changes(struct feed *f, struct err *e)
 {
 	AUTO(json_auto) json_t *answer = NULL;
 	AUTO(arena_auto) struct arena arena;
-	char path[64];
+	const struct copy_mark *seen = copy_mark(f->copy);
+	struct copy_mark mark;
+	struct registry_row *rows;
+	size_t count;
+	char path[128];
 	arena_init(&arena, PAGE_ARENA_BYTES);
-	snprintf(path, sizeof(path), "/internal/revocations?after=%lld",
-		(long long)registry_change(f->registry));
-	if (client_call(f->client, "GET", path, (struct str){"", 0}, POLL_TIMEOUT_MS, &answer, e) < 0)
+	snprintf(path, sizeof(path), "/internal/revocations?after=%lld%s%s", (long long)seen->change,
+		seen->epoch[0] ? "&epoch=" : "", seen->epoch);
+	if (client_call(f->client, "GET", path, (struct str){"", 0}, POLL_TIMEOUT_MS, &answer, e) < 0 ||
+		take_mark(answer, &mark, e) < 0 || take_rows(answer, &arena, &rows, &count, e) < 0)
 		return -1;
-	const json_t *list = json_object_get(answer, "certificates");
-	size_t count = json_array_size(list);
-	if (!count)
-		return f->log_behind ? rewrite_log(f, e) : 0;
-	struct registry_row *rows = arena_alloc(&arena, count * sizeof(*rows));
-	if (!rows)
-		return err_oom(e);
-	for (size_t i = 0; i < count; i++)
-		if (wire_take_row(json_array_get(list, i), &arena, &rows[i], e) < 0)
-			return err_context(e, "row %zu of the registry", i);
-	if (registry_apply(f->registry, rows, count, e) < 0)
+	note_resync(seen, &mark);
+	if (count && registry_merge(f->registry, rows, count, e) < 0)
 		return -1;
-	return keep_rows(f, rows, count, e);
+	return copy_add(f->copy, rows, count, &mark, e);
+}
+
+/* Certificates that have ended are of no more use. */
+static int prune(struct feed *f, struct err *e)
+{
+	struct mono now = clock_mono(f->clock);
+	if (f->pruned_at.ns && mono_diff_ms(now, f->pruned_at) < PRUNE_MS)
+		return 0;
+	f->pruned_at = now;
+	return registry_prune(f->registry, (struct wall){clock_wall(f->clock).ms - PRUNE_GRACE_MS}, e);
 }
 
 static void note_outcome(struct feed *f, int rc, const struct err *e)
@@ -214,6 +163,8 @@ static void note_outcome(struct feed *f, int rc, const struct err *e)
 	pthread_mutex_lock(&f->lock);
 	bool was_reached = f->reached, stopping = f->stopping;
 	f->reached = rc >= 0;
+	if (rc >= 0)
+		f->confirmed_at = clock_wall(f->clock);
 	snprintf(f->trouble, sizeof(f->trouble), "%.199s", rc < 0 ? e->text : "");
 	pthread_mutex_unlock(&f->lock);
 	if (stopping)
@@ -221,7 +172,7 @@ static void note_outcome(struct feed *f, int rc, const struct err *e)
 	if (was_reached && rc < 0)
 		log_event(LOG_WARN, "feed.lost", LF_ERR(e));
 	else if (!was_reached && rc >= 0)
-		log_event(LOG_INFO, "feed.followed", LF_INT("change", registry_change(f->registry)));
+		log_event(LOG_INFO, "feed.followed", LF_INT("change", copy_mark(f->copy)->change));
 }
 
 static bool wait_a_little(struct feed *f, int64_t ms)
@@ -251,6 +202,8 @@ static void *follow(void *arg)
 			rc = take_key(f, &e);
 		if (rc >= 0)
 			rc = take_changes(f, &e);
+		if (rc >= 0)
+			rc = prune(f, &e);
 		note_outcome(f, rc, &e);
 		pause_ms = rc >= 0 ? 0 : pause_ms ? pause_ms * 2 : PAUSE_FIRST_MS;
 		if (pause_ms > PAUSE_MAX_MS)
@@ -259,19 +212,60 @@ static void *follow(void *arg)
 	return NULL;
 }
 
+/* How old the list of certificates is; -1: not known. Under the lock. */
+static int64_t age_ms(const struct feed *f)
+{
+	int64_t age = clock_wall(f->clock).ms - f->confirmed_at.ms;
+	return !f->confirmed_at.ms ? -1 : age > 0 ? age : 0;
+}
+
 static void check_main_server(void *arg, struct health_report *ret)
 {
 	struct feed *f = arg;
 	pthread_mutex_lock(&f->lock);
-	if (!f->reached) {
+	int64_t age_s = age_ms(f) / 1000;
+	if (f->reached) {
+		snprintf(ret->detail, sizeof(ret->detail), "list of certificates confirmed %lld s ago",
+			(long long)age_s);
+	} else {
 		ret->status = HEALTH_DEGRADED;
-		snprintf(ret->detail, sizeof(ret->detail),
-			"working with the last known certificates and key; %.140s", f->trouble);
+		if (f->confirmed_at.ms)
+			snprintf(ret->detail, sizeof(ret->detail),
+				"working with the last known key and list of certificates, confirmed %lld s ago; %.100s",
+				(long long)age_s, f->trouble);
+		else
+			snprintf(ret->detail, sizeof(ret->detail),
+				"no confirmed list of certificates yet; %.140s", f->trouble);
 	}
 	pthread_mutex_unlock(&f->lock);
 }
 
+static void collect(void *arg)
+{
+	struct feed *f = arg;
+	pthread_mutex_lock(&f->lock);
+	int64_t age = age_ms(f);
+	metric_set(METRIC_FEED_AGE, age < 0 ? -1 : (double)age / 1000);
+	pthread_mutex_unlock(&f->lock);
+}
+
 /* --- opening and closing --- */
+
+static int open_copy(struct feed *f, const char *dir, struct err *e)
+{
+	AUTO(free_auto) char *path = path_join(dir, "registry.log");
+	size_t damaged;
+	if (!path)
+		return err_oom(e);
+	if (copy_open(path, f->registry, &f->copy, &damaged, e) < 0)
+		return -1;
+	f->confirmed_at = copy_confirmed_at(f->copy);
+	if (damaged) {
+		metric_add(METRIC_FEED_RESYNCS, 1);
+		log_event(LOG_ERROR, "feed.copy_damaged", LF_STR("path", path), LF_UINT("lines", damaged));
+	}
+	return 0;
+}
 
 int feed_open(const struct feed_options *o, struct feed **ret, struct err *e)
 {
@@ -281,35 +275,35 @@ int feed_open(const struct feed_options *o, struct feed **ret, struct err *e)
 	f->clock = o->client.clock;
 	f->registry = o->registry;
 	f->health = o->health;
-	f->log_fd = -1;
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_condattr_t attr;
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&f->wakeup, &attr);
 	pthread_condattr_destroy(&attr);
-	f->log_path = path_join(o->dir, "registry.log");
 	f->key_path = path_join(o->dir, "sealing.json");
-	int rc = f->log_path && f->key_path ? dir_make(o->dir, 0700, e) : err_oom(e);
+	int rc = f->key_path ? dir_make(o->dir, 0700, e) : err_oom(e);
 	if (rc >= 0)
 		rc = client_new(&o->client, &f->client, e);
 	if (rc >= 0)
-		rc = replay_log(f, e);
+		rc = open_copy(f, o->dir, e);
 	if (rc < 0) {
 		feed_close(f);
 		return -1;
 	}
 	read_key(f);
 	health_add(o->health, "main_server", false, check_main_server, f);
+	metrics_on_collect(collect, f);
 	*ret = f;
 	return 0;
 }
 
-int feed_follow(struct feed *f, struct proxy *proxy, struct err *e)
+int feed_follow(struct feed *f, feed_set_key *set_key, void *arg, struct err *e)
 {
-	f->proxy = proxy;
+	f->set_key = set_key;
+	f->set_key_arg = arg;
 	if (f->has_key)
-		proxy_set_sealing_key(proxy, &f->key);
+		set_key(arg, &f->key);
 	errno = pthread_create(&f->thread, NULL, follow, f);
 	if (errno)
 		return err_sys(e, ERR_RETRY, "start the feed's thread");
@@ -328,6 +322,7 @@ void feed_close(struct feed *f)
 	if (!f)
 		return;
 	health_remove(f->health, f);
+	metrics_off_collect(collect, f);
 	pthread_mutex_lock(&f->lock);
 	f->stopping = true;
 	pthread_cond_signal(&f->wakeup);
@@ -337,11 +332,9 @@ void feed_close(struct feed *f)
 		pthread_join(f->thread, NULL);
 	}
 	client_free(f->client);
-	if (f->log_fd >= 0)
-		close(f->log_fd);
+	copy_close(f->copy);
 	pthread_cond_destroy(&f->wakeup);
 	pthread_mutex_destroy(&f->lock);
-	free(f->log_path);
 	free(f->key_path);
 	free(f);
 }

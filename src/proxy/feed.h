@@ -1,19 +1,19 @@
 /* feed.h - what a proxy on a machine of its own learns from the main server: the certificate registry, by
- * long poll, and the sealing key. Both are kept on disk, so that a proxy starts and works while the main
- * server is away.
+ * long poll, and the sealing key. Both are kept on disk (copy.h, sealing.json), so that a proxy starts and works
+ * while the main server is away; how old they are is in health and metrics.
  *
- * The registry on disk is a log of changes, one JSON object a line, written through before a change counts as
- * seen, and written anew when it has grown to twice what it holds, or when it could not be written: a change
- * that is missing there must not be followed by a later one. A torn last line (power loss) is dropped: the
- * change number before it makes the feed send that change again.
+ * What is revoked stays revoked here, also when the main server goes back to a backup in which it was not. A
+ * main server that comes with another history (server/feed.c) is followed from the start.
  *
- * Ownership: feed_start … feed_stop; proxy and registry outlive the feed.
+ * Ownership: feed_open … feed_stop; proxy and registry outlive the feed.
  * Threads:   one of its own, which blocks in the long poll; feed_stop cancels it. */
 #ifndef PROXY_FEED_H
 #define PROXY_FEED_H
 
-#include "proxy/proxy.h"
+#include "crypto/keyring.h"
 #include "role/client.h"
+#include "role/health.h"
+#include "tls/registry.h"
 
 struct feed;
 
@@ -27,8 +27,10 @@ struct feed_options {
 /* Reads what is on disk into the registry; nothing there is fine. Before the listeners start. */
 MUST_CHECK int feed_open(const struct feed_options *o, struct feed **ret, struct err *e);
 
-/* Starts to follow the main server; `proxy` gets the sealing key from disk now and every new one. */
-MUST_CHECK int feed_follow(struct feed *f, struct proxy *proxy, struct err *e);
+/* Starts to follow the main server. `set_key` gets the sealing key from disk now, and every new one later, on
+ * the feed's thread. */
+typedef void feed_set_key(void *arg, const struct sealing_public *key);
+MUST_CHECK int feed_follow(struct feed *f, feed_set_key *set_key, void *arg, struct err *e);
 /* The next question to the main server makes a connection of its own, with the files as they are then. */
 void feed_reload(struct feed *f);
 void feed_close(struct feed *f);

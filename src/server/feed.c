@@ -2,7 +2,12 @@
  *
  * GET /internal/revocations?after=N answers at once when there are changes past N, else it waits until there
  * is one or until 30 s are over; so a revocation reaches every proxy within one round trip. Waiting requests
- * hold no thread. */
+ * hold no thread.
+ *
+ * A change number means something only in the history that it was given out in, and a restored backup starts
+ * another one from an older number. So every answer names an epoch, drawn when the server starts, and a proxy
+ * that comes with another one gets everything from the start: a restart costs each proxy one pass over the
+ * registry, and no way of putting an older store in place can go unnoticed. */
 #include "base/auto.h"
 #include "role/wire.h"
 #include "server/internal.h"
@@ -19,15 +24,28 @@ struct feed_waiter {
 
 /* --- the answer --- */
 
+/* From where the proxy has to go on: ?after, or 0 when that is a number of another history. False: not a
+ * number. */
+static bool take_after(struct http_request *r, int64_t *ret)
+{
+	const struct server *s = server_of(r);
+	struct str text = http_query(r, STR("after")), epoch = http_query(r, STR("epoch"));
+	*ret = 0;
+	if (text.p && !str_to_i64(text, ret))
+		return false;
+	if ((epoch.p && !str_eq(epoch, str_of(s->epoch))) || *ret > registry_change(s->registry))
+		*ret = 0;
+	return true;
+}
+
 static void run_changes(struct job *j)
 {
 	struct server *s = server_of(j->request);
-	struct str text = http_query(j->request, STR("after"));
 	struct store_cert_query query = {.max = PAGE};
 	struct store_cert *certs;
 	unsigned count;
 	struct err e = ERR_INIT;
-	if (text.p && !str_to_i64(text, &query.after_change)) {
+	if (!take_after(j->request, &query.after_change)) {
 		job_invalid(j, "?after", "not_a_number", "the last change number seen is expected");
 		return;
 	}
@@ -44,6 +62,7 @@ static void run_changes(struct job *j)
 			wire_put_row(&w, &row);
 	}
 	json_close_array(&w);
+	json_put_str(&w, "epoch", str_of(s->epoch));
 	json_put_int(&w, "change", count ? certs[count - 1].change : query.after_change);
 	json_put_bool(&w, "more", count == PAGE);
 	json_close_object(&w);
@@ -60,10 +79,9 @@ static void wake(struct task *task)
 void server_get_changes(struct http_request *r)
 {
 	struct server *s = server_of(r);
-	struct str text = http_query(r, STR("after"));
-	int64_t after = 0;
+	int64_t after;
 	struct feed_waiter *waiter = arena_alloc(r->arena, sizeof(*waiter));
-	if (!waiter || !text.p || !str_to_i64(text, &after)) {
+	if (!waiter || !take_after(r, &after)) {
 		job_start(r, s->pool, run_changes);
 		return;
 	}

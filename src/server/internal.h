@@ -8,9 +8,10 @@
 #include "server/clients.h"
 #include "server/crl.h"
 #include "server/domains.h"
+#include "server/journal.h"
 #include "server/server.h"
 
-enum { SESSIONS_MAX = 16 };
+enum { SESSIONS_MAX = 16, EPOCH_BYTES = 16 };
 
 struct server {
 	struct role_context context; /* first: the health routes read it */
@@ -22,6 +23,7 @@ struct server {
 	struct queue *queue;
 	struct clients *clients;
 	struct domains *domains;
+	struct journal *journal; /* NULL: none is kept */
 	struct crl *crl;
 	struct loop *upkeep_loop; /* NULL: nobody listens, so nothing is kept up */
 	atomic_bool upkeep_running;
@@ -31,7 +33,8 @@ struct server {
 	_Atomic int64_t cert_days, cert_days_max; /* may change while handlers run */
 	pthread_mutex_t sync_lock;                /* one registry synchronisation at a time */
 
-	pthread_mutex_t feed_lock; /* guards the next two */
+	char epoch[2 * EPOCH_BYTES + 1]; /* of the feed's change numbers: see feed.c */
+	pthread_mutex_t feed_lock;       /* guards the next two */
 	struct feed_waiter *feed_waiters;
 	bool feed_closed;
 
@@ -61,6 +64,12 @@ MUST_CHECK int server_sync_registry(struct server *s, struct err *e);
 
 /* A certificate as the registry knows it; false for a role that this program does not know. */
 MUST_CHECK bool server_registry_row(const struct store_cert *cert, struct registry_row *ret);
+
+/* revocations.c: opens the journal; NULL: none is kept. Then, of each row that comes from the store: notes a
+ * revocation that the journal does not know, and revokes again what a store restored from a backup has forgotten.
+ * A journal that cannot be written must not keep anybody in: that goes to the log. */
+MUST_CHECK int server_open_journal(struct server *s, const char *path, struct err *e);
+MUST_CHECK int server_compare_with_journal(struct server *s, struct store_cert *cert, struct err *e);
 
 /* A reason of RFC 5280 section 5.3.1 that may be given here, as a text that lives for good; .p NULL for others. */
 struct str server_revoke_reason(struct str name);

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 #include "base/auto.h"
 #include "base/log.h"
@@ -68,10 +69,13 @@ static int sync_page(struct server *s, struct arena *arena, unsigned *ret_count,
 	struct registry_row *rows = arena_alloc(arena, (*ret_count + 1) * sizeof(*rows));
 	if (!rows)
 		return err_oom(e);
-	for (unsigned i = 0; i < *ret_count; i++)
+	for (unsigned i = 0; i < *ret_count; i++) {
+		if (s->journal && server_compare_with_journal(s, &certs[i], e) < 0)
+			return -1;
 		if (!server_registry_row(&certs[i], &rows[i]))
 			return err_set(e, ERR_FATAL, "certificate change %lld has an unknown role",
 				(long long)certs[i].change);
+	}
 	return *ret_count ? registry_apply(s->registry, rows, *ret_count, e) : 0;
 }
 
@@ -86,6 +90,9 @@ int server_sync_registry(struct server *s, struct err *e)
 		arena_reset(&arena);
 		rc = sync_page(s, &arena, &count, e);
 	}
+	struct err why = ERR_INIT;
+	if (s->journal && journal_sync(s->journal, &why) < 0)
+		log_event(LOG_ERROR, "revocation.not_in_journal", LF_ERR(&why));
 	pthread_mutex_unlock(&s->sync_lock);
 	server_wake_feed(s);
 	return rc < 0 ? err_context(e, "registry") : 0;
@@ -109,6 +116,15 @@ static int take_config(struct server *s, const struct config *config, struct err
 	return s->domains ? domains_reload(s->domains, config, e) : domains_new(config, &s->domains, e);
 }
 
+static int draw_epoch(struct server *s, struct err *e)
+{
+	uint8_t bytes[EPOCH_BYTES];
+	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+		return err_sys(e, ERR_FATAL, "random bytes for the feed's epoch");
+	hex_encode(bytes, sizeof(bytes), s->epoch);
+	return 0;
+}
+
 int server_open(const struct server_options *o, struct server **ret, struct err *e)
 {
 	struct server *s = calloc(1, sizeof(*s));
@@ -130,9 +146,10 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	pthread_mutex_init(&s->sync_lock, NULL);
 	pthread_mutex_init(&s->feed_lock, NULL);
 	pthread_mutex_init(&s->session_lock, NULL);
-	if (take_config(s, o->config, e) < 0 ||
+	if (take_config(s, o->config, e) < 0 || draw_epoch(s, e) < 0 ||
 		work_pool_start("admin", POOL_THREADS, POOL_LIMIT, &s->pool, e) < 0 ||
-		clients_load(o->store, &s->clients, e) < 0 || server_sync_registry(s, e) < 0 ||
+		clients_load(o->store, &s->clients, e) < 0 ||
+		server_open_journal(s, o->revocation_journal, e) < 0 || server_sync_registry(s, e) < 0 ||
 		crl_open(o->store, o->ca, o->clock, &s->crl, e) < 0) {
 		server_close(s);
 		return -1;
@@ -293,6 +310,7 @@ void server_close(struct server *s)
 	tls_server_free(s->tls);
 	clients_free(s->clients);
 	domains_free(s->domains);
+	journal_close(s->journal);
 	crl_free(s->crl);
 	for (unsigned i = 0; i < s->session_count; i++)
 		deliver_close(s->sessions[i]);

@@ -30,9 +30,10 @@ struct server_options {
 	struct store *store;
 	struct ca *ca;
 	const struct keyring *keyring;
-	struct registry *registry; /* filled and kept up to date by the server */
-	struct queue *queue;       /* what /admin/queue works on; NULL: those routes answer 503 */
-	struct health *health;     /* may be NULL */
+	struct registry *registry;      /* filled and kept up to date by the server */
+	struct queue *queue;            /* what /admin/queue works on; NULL: those routes answer 503 */
+	struct health *health;          /* may be NULL */
+	const char *revocation_journal; /* path; NULL: none is kept */
 };
 
 /* Loads the registry and the known clients; no listener yet. */

@@ -176,8 +176,17 @@ static void changed(struct registry *r)
 	atomic_fetch_add_explicit(&r->generation, 1, memory_order_release);
 }
 
+/* Under the lock. */
+static void keep_revoked(const struct table *t, struct row *fresh)
+{
+	const struct row *row = *slot_of(t, fresh->key);
+	if (row && row->status == REGISTRY_REVOKED)
+		fresh->status = REGISTRY_REVOKED;
+}
+
 /* Under the write lock: takes the rows over. */
-static int rows_put(struct registry *r, struct row **rows, size_t count, int64_t change, struct err *e)
+static int rows_put(
+	struct registry *r, struct row **rows, size_t count, int64_t change, bool merge, struct err *e)
 {
 	if (2 * (r->table.count + count) > r->table.mask + 1) {
 		struct table larger;
@@ -187,6 +196,8 @@ static int rows_put(struct registry *r, struct row **rows, size_t count, int64_t
 		r->table = larger;
 	}
 	for (size_t i = 0; i < count; i++) {
+		if (merge)
+			keep_revoked(&r->table, rows[i]);
 		table_put(&r->table, rows[i]);
 		rows[i] = NULL;
 	}
@@ -204,7 +215,8 @@ static int64_t highest_change(const struct registry_row *rows, size_t count)
 	return highest;
 }
 
-int registry_apply(struct registry *r, const struct registry_row *from, size_t count, struct err *e)
+static int put_all(
+	struct registry *r, const struct registry_row *from, size_t count, bool merge, struct err *e)
 {
 	if (count == 0)
 		return 0;
@@ -214,11 +226,21 @@ int registry_apply(struct registry *r, const struct registry_row *from, size_t c
 	int result = rows_make(from, count, rows, e);
 	if (result == 0) {
 		pthread_rwlock_wrlock(&r->lock);
-		result = rows_put(r, rows, count, highest_change(from, count), e);
+		result = rows_put(r, rows, count, highest_change(from, count), merge, e);
 		pthread_rwlock_unlock(&r->lock);
 	}
 	rows_free(rows, count);
 	return result;
+}
+
+int registry_apply(struct registry *r, const struct registry_row *rows, size_t count, struct err *e)
+{
+	return put_all(r, rows, count, false, e);
+}
+
+int registry_merge(struct registry *r, const struct registry_row *rows, size_t count, struct err *e)
+{
+	return put_all(r, rows, count, true, e);
 }
 
 /* Open addressing has no cheap delete: what stays moves to a new table. */

@@ -34,6 +34,11 @@ void registry_free(struct registry *r);
 MUST_CHECK int registry_apply(
 	struct registry *r, const struct registry_row *rows, size_t count, struct err *e);
 
+/* The same, but what is revoked stays revoked, whatever the rows say: for a copy that is brought up to a main
+ * server whose own memory may have gone back to an older backup. */
+MUST_CHECK int registry_merge(
+	struct registry *r, const struct registry_row *rows, size_t count, struct err *e);
+
 /* Drops the rows of certificates that ended before `now`: the handshake refuses those by date. */
 MUST_CHECK int registry_prune(struct registry *r, struct wall now, struct err *e);
 

@@ -75,6 +75,21 @@ static void test_rows(void **state)
 	assert_int_equal(registry_change(r), 3);
 }
 
+static void test_merge_keeps_what_is_revoked(void **state)
+{
+	struct registry *r = *state;
+	struct registry_row rows[] = {
+		row_of(1, REGISTRY_REVOKED), row_of(2, REGISTRY_SUSPENDED), row_of(3, REGISTRY_ACTIVE)};
+	assert_int_equal(registry_merge(r, rows, 3, NULL), 0);
+	for (unsigned i = 0; i < 3; i++)
+		rows[i].status = REGISTRY_ACTIVE;
+	rows[2].status = REGISTRY_REVOKED;
+	assert_int_equal(registry_merge(r, rows, 3, NULL), 0);
+	assert_int_equal(status_of(r, 1), REGISTRY_REVOKED);
+	assert_int_equal(status_of(r, 2), REGISTRY_ACTIVE);
+	assert_int_equal(status_of(r, 3), REGISTRY_REVOKED);
+}
+
 static void test_all_of_the_identity_counts(void **state)
 {
 	struct registry *r = *state;
@@ -182,6 +197,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_rows),
+		TEST(test_merge_keeps_what_is_revoked),
 		TEST(test_all_of_the_identity_counts),
 		TEST(test_bad_rows),
 		TEST(test_many_rows_and_prune),

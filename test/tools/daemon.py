@@ -65,9 +65,10 @@ def run_cli(*args, check=True, input=None, env=None, timeout=60):
 
 
 class Sealpost:
-    """`sealpost up` on a data directory. start, stop, kill and start again as often as needed."""
+    """`sealpost up`, or one role, on a data directory. start, stop, kill and start again as often as needed."""
 
-    def __init__(self, directory, settings=None, env=None, wrapper=()):
+    def __init__(self, directory, settings=None, env=None, wrapper=(), command="up"):
+        self.command = command
         self.directory = Path(directory)
         self.data = self.directory / "data"
         self.certs = self.directory / "certs"
@@ -88,7 +89,7 @@ class Sealpost:
         settings = [word for key, value in self.settings.items() for word in ("--set", f"{key}={value}")]
         with self.stderr_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.wrapper, binary(), "up", "--data", str(self.data), "--ready-file", str(self.ready_file),
+                [*self.wrapper, binary(), self.command, "--data", str(self.data), "--ready-file", str(self.ready_file),
                  *settings],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(self.env),
                 start_new_session=True)

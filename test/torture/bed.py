@@ -31,10 +31,10 @@ def up(directory, settings=None):
         daemon.kill()
 
 
-def accept_some(load, count):
+def accept_some(load, count, timeout=60):
     """Until so many more are acknowledged."""
     aim = load.acknowledged + count
-    eventually(lambda: load.acknowledged >= aim, f"{count} messages are accepted", interval=0.001)
+    eventually(lambda: load.acknowledged >= aim, f"{count} messages are accepted", timeout, interval=0.001)
 
 
 def until_delivered(daemon, timeout=120):
@@ -69,12 +69,12 @@ def check_files(daemon):
     return found
 
 
-def settle(daemon, ledger, load):
+def settle(daemon, ledger, load, stop=None, timeout=120):
     """After the last fault: delivers what waits, compares the ledgers; (figures, what does not hold)."""
     load.stop()
-    stats = until_delivered(daemon)
+    stats = until_delivered(daemon, timeout)
     comparison = ledger.compare(read_store(daemon.ready["admin_socket"]))
-    daemon.stop()
+    (stop or daemon.stop)()
     broken = [*comparison.broken(), *load.broken(), *check_files(daemon)]
     if stats["failed"]:
         broken.append(f"{stats['failed']} dead letters")

@@ -6,7 +6,7 @@ import struct
 import time
 from pathlib import Path
 
-CALLS = ("none", "write", "sync", "truncate", "alloc")
+CALLS = ("none", "write", "sync", "truncate", "alloc", "read")
 # As struct control: seven words and a spare one, then `failed`, `seen` and the step of the clock, eight bytes each.
 WORDS = {name: 4 * i for i, name in enumerate(("call", "error", "skip", "repeat", "ignore_sync", "seed", "slow_ms"))}
 FAILED_AT, SEEN_AT, PAGE_BYTES = 32, 40, 4096

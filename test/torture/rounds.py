@@ -18,8 +18,9 @@ class Rounds:
     """Iterates over random sources. Each round's is made from the seed and the round's number alone, so that a round
     draws the same numbers again, however many came before it."""
 
-    def __init__(self, name, count, seed=1, seconds=3600.0):
+    def __init__(self, name, count, seed, seconds, full):
         self.name, self.count, self.seed = name, count, seed
+        self.full = full  # what a round waits for may take minutes
         self.deadline = time.monotonic() + seconds
         self.began = time.monotonic()
         self.done = 0

@@ -11,17 +11,19 @@ from rounds import Rounds
 
 # Another one each time; $SEALPOST_SEED repeats a run.
 SEED = int(os.environ.get("SEALPOST_SEED") or random.SystemRandom().randrange(1 << 24))
+# No new round is begun after this time.
+SECONDS = 3600 if FULL else 90
 
 
 def summary(figures):
     return ", ".join(f"{name} {value}" for name, value in figures.items())
 
 
-@pytest.mark.timeout(7200 if FULL else 240)
+@pytest.mark.timeout(2 * SECONDS)
 @pytest.mark.parametrize("name", CASES)
 def test_case(name, tmp_path, record_property):
     case = CASES[name]
-    rounds = Rounds(name, case.full if FULL else case.sampled, SEED)
+    rounds = Rounds(name, case.full if FULL else case.sampled, SEED, SECONDS, FULL)
     try:
         figures, broken = case.run(tmp_path, rounds)
     except Unable as e:

@@ -84,6 +84,28 @@ def test_disk_fault_under_load(faulty, call, error, repeat, skip):
     check_ledger(site, acknowledged)
 
 
+@pytest.mark.parametrize("repeat", [1, FOR_GOOD], ids=["once", "for good"])
+@pytest.mark.parametrize("skip", sample(range(0, 200), 4))
+def test_reads_fail_while_starting(faulty, skip, repeat):
+    """Files that cannot be read now are not damaged: it gives up, or starts without them, and nothing is lost."""
+    daemon, faults = faulty
+    daemon.settings |= SOON
+    site = Site(daemon.start())
+    daemon.cli("queue", "pause", "delivery")
+    acknowledged, _ = post_many(site, POSTS)
+    daemon.kill()
+    faults.fail("read", errno.EIO, skip, repeat)
+    daemon.spawn()
+    eventually(lambda: daemon.process.poll() is not None or daemon.ready_file.exists(), "given up, or started")
+    code = daemon.process.poll()
+    assert code is None or code > 0, f"ended with {code}: a daemon may give up, but not crash\n{daemon.log_tail()}"
+    faults.clear()
+    daemon.kill()
+    daemon.start()
+    daemon.cli("queue", "resume", "delivery")
+    check_ledger(site, acknowledged)
+
+
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=error_name)
 def test_readiness_tells_of_a_disk_that_is_gone(faulty, error):
     daemon, faults = faulty

@@ -71,7 +71,7 @@ def test_a_lying_sync_keeps_nothing(run, faults):
 
 
 @pytest.mark.parametrize("call_name,action", [("write", "os.write, f, b'x'"), ("sync", "os.fdatasync, f"),
-                                              ("truncate", "os.ftruncate, f, 1")])
+                                              ("truncate", "os.ftruncate, f, 1"), ("read", "os.pread, f, 1, 0")])
 def test_the_right_call_fails(run, faults, call_name, action):
     _, call = run
     faults.fail(call_name, errno.EIO, skip=1)

@@ -41,7 +41,7 @@ def parse():
 
 def main():
     args = parse()
-    rounds = Rounds(args.case, args.rounds or CASES[args.case].full, args.seed, args.seconds)
+    rounds = Rounds(args.case, args.rounds or CASES[args.case].full, args.seed, args.seconds, full=True)
     directory = tempfile.TemporaryDirectory(prefix="sealpost-torture-")
     try:
         figures, broken = run(args.case, rounds, directory.name)

@@ -126,10 +126,12 @@ def clock(directory, rounds):
             for random in rounds:
                 accept_some(load, random.choice(SOMEWHERE))
                 faults.fail("sync", errno.EIO, repeat=random.choice([0, 1, 5]))
-                if random.random() < 0.2:
+                restart = random.random() < 0.2
+                if restart:
                     daemon.kill()
+                    faults.clear()
                 faults.set_clock(BASE_S + random.choice(STEPS_S))
-                if daemon.process is None:
+                if restart:
                     daemon.start()
                 deliver_one(daemon, load.identity, ledger)
             return settle(daemon, ledger, load)

@@ -1,0 +1,182 @@
+/* upstream_test.c - registering is batched, bounded and waits for nobody; questions get their answer. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <semaphore.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/metrics.h"
+#include "proxy/upstream.h"
+#include "role/fake_main_server.h"
+
+static struct fake_main_server *server;
+static struct upstream *upstream;
+static struct uuid_source ids;
+static struct buf envelope;
+
+static int setup(void **state)
+{
+	struct err e = ERR_INIT;
+	(void)state;
+	if (fake_open(FAKE_GOOD, &server, &e) < 0)
+		fail_msg("%s", e.text);
+	struct client_options o = fake_client_options(server);
+	assert_int_equal(upstream_new(&o, &upstream, &e), 0);
+	uuid_source_init(&ids, &clock_system, 0);
+	buf_init(&envelope, SEALED_MAX_BYTES);
+	envelope_encode(&(struct envelope){.ciphertext = STR("sixteen bytes and more")}, &envelope);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	upstream_free(upstream);
+	fake_close(server);
+	buf_clear(&envelope);
+	return 0;
+}
+
+static struct sealed next_sealed(void)
+{
+	struct sealed s = {.accepted_at = clock_wall(&clock_system),
+		.client_id = STR("client"),
+		.domain = STR("example.com"),
+		.traceparent = STR(""),
+		.envelope = buf_str(&envelope)};
+	struct err e = ERR_INIT;
+	assert_int_equal(uuid_next(&ids, &s.id, &e), 0);
+	return s;
+}
+
+static uint64_t counted(const char *result)
+{
+	return series_value(metric_series1(METRIC_REGISTERED, result));
+}
+
+static unsigned messages_in(const char *body)
+{
+	unsigned count = 0;
+	for (const char *p = body; (p = strstr(p, "\"message_id\"")); p++)
+		count++;
+	return count;
+}
+
+/* While the first request is under way, what comes is collected, and sent as one. */
+static void registers_in_batches(void **state)
+{
+	static char body[64 * 1024];
+	struct sealed s = next_sealed();
+	uint64_t sent = counted("sent");
+	(void)state;
+	upstream_register(upstream, &s, 1);
+	assert_true(fake_wait(server, FAKE_REGISTER, 1, NULL, body, sizeof(body)));
+	assert_int_equal(messages_in(body), 1);
+	for (int i = 0; i < 50; i++) {
+		s = next_sealed();
+		upstream_register(upstream, &s, 1);
+	}
+	fake_push(server, FAKE_REGISTER, 200, NULL, "{\"registered\":1,\"skipped\":0}");
+	assert_true(fake_wait(server, FAKE_REGISTER, 2, NULL, body, sizeof(body)));
+	assert_int_equal(messages_in(body), 50);
+	fake_push(server, FAKE_REGISTER, 200, NULL, "{\"registered\":50,\"skipped\":0}");
+	s = next_sealed();
+	upstream_register(upstream, &s, 1);
+	assert_true(fake_wait(server, FAKE_REGISTER, 3, NULL, NULL, 0));
+	assert_int_equal(counted("sent"), sent + 51);
+}
+
+/* With the main server deaf the buffer fills up, and more is dropped: nobody waits. */
+static void is_bounded_when_nobody_listens(void **state)
+{
+	struct sealed s = next_sealed();
+	uint64_t dropped = counted("dropped");
+	(void)state;
+	for (int i = 0; counted("dropped") == dropped && i < 1000000; i++)
+		upstream_register(upstream, &s, 1);
+	assert_true(counted("dropped") > dropped);
+}
+
+static void what_fails_is_counted_and_forgotten(void **state)
+{
+	struct sealed s = next_sealed();
+	uint64_t failed = counted("failed");
+	(void)state;
+	fake_push(server, FAKE_REGISTER, 503, NULL, "{}");
+	upstream_register(upstream, &s, 1);
+	assert_true(fake_wait(server, FAKE_REGISTER, 1, NULL, NULL, 0));
+	s = next_sealed();
+	upstream_register(upstream, &s, 1);
+	assert_true(fake_wait(server, FAKE_REGISTER, 2, NULL, NULL, 0));
+	assert_int_equal(counted("failed"), failed + 1);
+}
+
+static sem_t answered;
+
+static void done(struct lookup *l)
+{
+	(void)l;
+	sem_post(&answered);
+}
+
+static struct lookup ask(const char *body, int status)
+{
+	struct loop *loop;
+	struct err e = ERR_INIT;
+	struct lookup l = {.done = done, .client_id = "client"};
+	assert_int_equal(loop_start("test", &loop, &e), 0);
+	assert_int_equal(sem_init(&answered, 0, 0), 0);
+	l.loop = loop;
+	assert_int_equal(uuid_next(&ids, &l.id, &e), 0);
+	fake_push(server, FAKE_MESSAGE, status, NULL, body);
+	upstream_lookup(upstream, &l);
+	sem_wait(&answered);
+	loop_stop(loop);
+	sem_destroy(&answered);
+	return l;
+}
+
+static void a_question_is_answered(void **state)
+{
+	(void)state;
+	struct lookup l = ask("{\"client_id\":\"client\",\"domain\":\"example.com\",\"status\":\"failed\","
+			      "\"queued_at\":\"2026-01-01T00:00:00.000Z\",\"attempt_count\":3,"
+			      "\"error_message\":\"rejected\"}",
+		200);
+	assert_int_equal(l.result, 0);
+	assert_int_equal(l.state, MESSAGE_FAILED);
+	assert_int_equal(l.attempt_count, 3);
+	assert_string_equal(l.error_text, "rejected");
+}
+
+static void anothers_message_is_not_there(void **state)
+{
+	(void)state;
+	struct lookup l = ask("{\"client_id\":\"other\",\"domain\":\"example.com\",\"status\":\"failed\","
+			      "\"queued_at\":\"2026-01-01T00:00:00.000Z\",\"attempt_count\":3}",
+		200);
+	assert_int_equal(l.err.kind, ERR_NOT_FOUND);
+	l = ask("{}", 404);
+	assert_int_equal(l.err.kind, ERR_NOT_FOUND);
+	l = ask("{}", 503);
+	assert_int_equal(l.err.kind, ERR_RETRY);
+	l = ask("{\"client_id\":\"client\",\"status\":\"lost\",\"queued_at\":\"2026-01-01T00:00:00.000Z\"}",
+		200);
+	assert_int_equal(l.err.kind, ERR_RETRY);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(registers_in_batches, setup, teardown),
+		cmocka_unit_test_setup_teardown(is_bounded_when_nobody_listens, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_fails_is_counted_and_forgotten, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_question_is_answered, setup, teardown),
+		cmocka_unit_test_setup_teardown(anothers_message_is_not_there, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

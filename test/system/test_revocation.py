@@ -1,0 +1,177 @@
+"""Revocation: how fast it takes effect, on whom, and that nothing brings anybody back."""
+import http.client
+import json
+import shutil
+import socket
+import threading
+import time
+
+import pytest
+
+from client import Client
+from daemon import Identity
+from waiting import eventually
+
+CLIENTS, REVOKED = 100, 10
+
+
+class AdminSocket(http.client.HTTPConnection):
+    """The daemon's admin socket: certificates without a process for each."""
+
+    def __init__(self, path):
+        super().__init__("localhost")
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+    def call(self, method, path, body=None):
+        self.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"})
+        answer = self.getresponse()
+        text = answer.read()
+        assert answer.status < 300, text
+        return json.loads(text)
+
+
+def issue_many(daemon, directory, count):
+    directory.mkdir()
+    admin = AdminSocket(daemon.ready["admin_socket"])
+    identities = []
+    for i in range(count):
+        issued = admin.call("POST", "/admin/certificates/generate", {"name": f"crowd-{i}", "domain": "example.com"})
+        identity = Identity(f"crowd-{i}", directory / f"{i}.pem", directory / f"{i}.key", directory / "ca.pem")
+        identity.cert.write_text(issued["certificate_pem"] + issued["issuer_pem"])
+        identity.key.write_text(issued["private_key_pem"])
+        identity.ca.write_text(issued["ca_pem"])
+        identities.append(identity)
+    return identities
+
+
+class Poster(threading.Thread):
+    """Posts on one connection until it is cut off or told to stop."""
+
+    def __init__(self, address, identity):
+        super().__init__()
+        self.client = Client(address, identity)
+        self.name = identity.name
+        self.accepted, self.accepted_at, self.last = 0, 0.0, None
+        self.stopping = threading.Event()
+
+    def run(self):
+        try:
+            while not self.stopping.is_set():
+                self.last = self.client.post().status
+                if self.last != 202:
+                    break
+                self.accepted += 1
+                self.accepted_at = time.monotonic()
+        except (OSError, http.client.HTTPException):
+            self.last = "cut off"
+        self.client.close()
+
+
+def test_ten_of_a_hundred_open_connections(site, tmp_path):
+    """The last accepted message of each is less than a second after its `cert revoke` returned; the others go on."""
+    posters = [Poster(site.daemon.address(), i) for i in issue_many(site.daemon, tmp_path / "crowd", CLIENTS)]
+    for p in posters:
+        p.start()
+    try:
+        eventually(lambda: all(p.accepted for p in posters), "everybody posts")
+        out, others = posters[:REVOKED], posters[REVOKED:]
+        returned = {}
+        for p in out:
+            site.daemon.cli("cert", "revoke", p.name)
+            returned[p.name] = time.monotonic()
+        for p in out:
+            p.join(10)
+            assert not p.is_alive() and p.last in (403, "cut off")
+            assert p.accepted_at - returned[p.name] < 1
+        seen = {p.name: p.accepted for p in others}
+        eventually(lambda: all(p.accepted > seen[p.name] for p in others), "the others go on")
+    finally:
+        for p in posters:
+            p.stopping.set()
+        for p in posters:
+            p.join()
+    assert {p.last for p in others} == {202}
+
+
+def refused(daemon, identity):
+    """Whether the handshake is refused because of revocation."""
+    result = daemon.cli("cert", "verify", identity.cert, check=False)
+    return result.returncode == 4 and "revoked" in result.stdout
+
+
+def test_by_name_the_whole_lineage(site):
+    identity = site.new_identity()
+    old = Identity("old", identity.cert.with_suffix(".old"), identity.key.with_suffix(".oldkey"), identity.ca)
+    shutil.copy(identity.cert, old.cert)
+    shutil.copy(identity.key, old.key)
+    site.daemon.cli("cert", "renew", identity.name, "--out", site.daemon.certs)
+    with Client(site.daemon.address(), old) as first, Client(site.daemon.address(), identity) as second:
+        assert [c.post().status for c in (first, second)] == [202, 202]
+        assert "2 certificate" in site.daemon.cli("cert", "revoke", identity.name).stdout
+        assert [c.post().status for c in (first, second)] == [403, 403]
+    assert refused(site.daemon, old) and refused(site.daemon, identity)
+
+
+def test_suspended_and_resumed(site):
+    with site.client() as client:
+        assert client.post().status == 202
+        site.daemon.cli("client", "suspend", site.identity.name)
+        assert client.post().status == 403
+    site.daemon.cli("client", "resume", site.identity.name)
+    with site.client() as client:
+        assert client.post().status == 202
+
+
+# --- backups ---
+
+def restore(backup, daemon):
+    shutil.rmtree(daemon.data)
+    shutil.copytree(backup, daemon.data)
+
+
+@pytest.mark.parametrize("what", ["everything", "store"])
+def test_a_restored_backup_brings_nobody_back(make_daemon, tmp_path, what):
+    daemon = make_daemon()
+    one, two, third = (daemon.issue(name) for name in ("one", "two", "third"))
+    shutil.copytree(daemon.data, tmp_path / "backup")
+    daemon.cli("cert", "revoke", "one", "--reason", "keyCompromise")
+    daemon.start()
+    daemon.cli("cert", "revoke", "two")
+    daemon.stop()
+    if what == "everything":
+        restore(tmp_path / "backup", daemon)
+    else:
+        shutil.rmtree(daemon.data / "store")
+        shutil.copytree(tmp_path / "backup" / "store", daemon.data / "store")
+    daemon.start()
+    assert refused(daemon, one) and refused(daemon, two) and not refused(daemon, third)
+    shown = daemon.json("cert", "show", "one")
+    assert (shown["status"], shown["revoke_reason"]) == ("revoked", "keyCompromise")
+    again = [r for r in daemon.json("audit", "list", "--action", "certificate.revoke") if r["actor"] == "sealpost"]
+    assert sorted(r["target"] for r in again) == sorted(
+        daemon.json("cert", "show", name)["serial"] for name in ("one", "two"))
+    assert daemon.log().count("revocation.restored") == 2
+    with pytest.raises((OSError, http.client.HTTPException)), Client(daemon.address(), one) as client:
+        client.post()
+    with Client(daemon.address(), third) as client:
+        assert client.post().status == 202
+    daemon.restart()
+    assert daemon.log().count("revocation.restored") == 2
+
+
+def test_a_lost_journal_is_made_anew(make_daemon, tmp_path):
+    journal = tmp_path / "elsewhere"
+    daemon = make_daemon(settings={"revocation_journal": journal})
+    one = daemon.issue("one")
+    daemon.cli("cert", "revoke", "one")
+    daemon.start()
+    serial = daemon.json("cert", "show", "one")["serial"]
+    assert serial in journal.read_text()
+    daemon.stop()
+    journal.unlink()
+    daemon.start()
+    assert serial in journal.read_text() and refused(daemon, one)
