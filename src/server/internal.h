@@ -27,6 +27,7 @@ struct server {
 	struct crl *crl;
 	struct loop *upkeep_loop; /* NULL: nobody listens, so nothing is kept up */
 	atomic_bool upkeep_running;
+	atomic_bool draining;   /* upkeep under way ends soon */
 	struct mono upkeep_due; /* while nothing runs */
 	struct destination destination;
 	struct work_pool *pool;
@@ -73,6 +74,9 @@ MUST_CHECK int server_compare_with_journal(struct server *s, struct store_cert *
 
 /* A reason of RFC 5280 section 5.3.1 that may be given here, as a text that lives for good; .p NULL for others. */
 struct str server_revoke_reason(struct str name);
+
+/* retention.c: takes out delivered messages whose time is over; once an hour. */
+MUST_CHECK int server_expire_messages(struct server *s, struct err *e);
 
 /* upkeep.c: what is due now and then; from server_tick. */
 void server_upkeep(struct server *s);

@@ -290,6 +290,7 @@ int server_reload_certs(struct server *s, struct err *e)
 
 void server_drain(struct server *s, int64_t drain_ms)
 {
+	atomic_store(&s->draining, true);
 	server_close_feed(s);
 	struct http_server *const all[] = {s->tls_http, s->admin_http, s->crl_http};
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
@@ -301,6 +302,7 @@ void server_close(struct server *s)
 {
 	if (!s)
 		return;
+	atomic_store(&s->draining, true);
 	http_server_free(s->tls_http);
 	http_server_free(s->admin_http);
 	http_server_free(s->crl_http);

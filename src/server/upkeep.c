@@ -1,5 +1,5 @@
-/* upkeep.c - what a main server does now and then: it forgets expired certificates, keeps the CRLs fresh, and retires
- * issuing CAs whose last certificate has ended.
+/* upkeep.c - what a main server does now and then: it forgets expired certificates, keeps the CRLs fresh, retires
+ * issuing CAs whose last certificate has ended, and takes out messages whose time is over.
  *
  * The tick only looks at the time; the work itself blocks, and runs on the work pool. Its piece of work is
  * not part of the server: a loop may hear that it is done after the server is gone. */
@@ -81,7 +81,7 @@ static void keep_up(struct work *w)
 	struct err e = ERR_INIT;
 	int64_t wait_ms = UPKEEP_MS;
 	if (crl_refresh(s->crl, &e) < 0 || registry_prune(s->registry, clock_wall(s->clock), &e) < 0 ||
-		retire_ended(s, &e) < 0) {
+		retire_ended(s, &e) < 0 || server_expire_messages(s, &e) < 0) {
 		log_event(LOG_WARN, "upkeep.failed", LF_ERR(&e));
 		wait_ms = UPKEEP_AGAIN_MS;
 	}

@@ -47,6 +47,7 @@ struct store_driver {
 	/* Each fills the results of its operation struct and returns what op.result shall be. */
 	MUST_CHECK int (*put_messages)(void *state, struct store_messages *put, struct err *e);
 	MUST_CHECK int (*put_status)(void *state, struct store_status *put, struct err *e);
+	MUST_CHECK int (*expire)(void *state, struct store_expire *expire, struct err *e);
 	MUST_CHECK int (*put_client)(void *state, struct store_client_put *put, struct err *e);
 	MUST_CHECK int (*put_cert)(void *state, struct store_cert_put *put, struct err *e);
 	MUST_CHECK int (*revoke)(void *state, struct store_revoke *revoke, struct err *e);

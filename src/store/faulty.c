@@ -68,6 +68,7 @@ FORWARD(begin, (void *state, struct wall now, struct err *e), (f->state, now, e)
 FORWARD(commit, (void *state, struct err *e), (f->state, e))
 FORWARD(put_messages, (void *state, struct store_messages *put, struct err *e), (f->state, put, e))
 FORWARD(put_status, (void *state, struct store_status *put, struct err *e), (f->state, put, e))
+FORWARD(expire, (void *state, struct store_expire *expire, struct err *e), (f->state, expire, e))
 FORWARD(put_client, (void *state, struct store_client_put *put, struct err *e), (f->state, put, e))
 FORWARD(put_cert, (void *state, struct store_cert_put *put, struct err *e), (f->state, put, e))
 FORWARD(revoke, (void *state, struct store_revoke *revoke, struct err *e), (f->state, revoke, e))
@@ -126,6 +127,7 @@ const struct store_driver store_driver_faulty = {
 	.abort = faulty_abort,
 	.put_messages = faulty_put_messages,
 	.put_status = faulty_put_status,
+	.expire = faulty_expire,
 	.put_client = faulty_put_client,
 	.put_cert = faulty_put_cert,
 	.revoke = faulty_revoke,

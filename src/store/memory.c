@@ -291,6 +291,16 @@ static void memory_abort(void *state)
 
 /* --- writing messages --- */
 
+/* What was taken out leaves a row behind that nobody sees: places in the table are sequence numbers. */
+static const enum message_state removed = MESSAGE_STATES;
+
+/* The visible row with this id: its place + 1, or 0. */
+static size_t find_id(const struct memory *m, const struct uuid *id)
+{
+	size_t at = m->by_id_room ? *id_slot(m, id) : 0;
+	return at && ((const struct store_row *)m->messages.rows[at - 1])->state != removed ? at : 0;
+}
+
 static int add_message(struct memory *m, const struct store_row *row, struct err *e)
 {
 	if (!reserve_id(m))
@@ -315,7 +325,7 @@ static int put_message(struct memory *m, struct store_message *item, struct err 
 		.attempt_count = item->attempt_count,
 	};
 	memcpy(row.sender_index, item->sender_index, sizeof(row.sender_index));
-	size_t at = m->by_id_room ? *id_slot(m, &item->sealed.id) : 0;
+	size_t at = find_id(m, &item->sealed.id);
 	if (!at)
 		return add_message(m, &row, e);
 
@@ -341,7 +351,7 @@ static int memory_put_messages(void *state, struct store_messages *put, struct e
 static int memory_put_status(void *state, struct store_status *put, struct err *e)
 {
 	struct memory *m = state;
-	size_t at = m->by_id_room ? *id_slot(m, &put->id) : 0;
+	size_t at = find_id(m, &put->id);
 	if (!at)
 		return err_set(e, ERR_NOT_FOUND, "no message has this id");
 	struct store_row row = *(const struct store_row *)m->messages.rows[at - 1];
@@ -352,6 +362,36 @@ static int memory_put_status(void *state, struct store_status *put, struct err *
 	row.error_text = put->error_text;
 	row.updated_at = m->now;
 	return table_replace(m, &m->messages, at - 1, COPY_ROW(&row, message_texts), e);
+}
+
+static int remove_message(struct memory *m, size_t index, struct err *e)
+{
+	struct store_row row = {.sequence = (int64_t)index + 1, .state = removed};
+	row.sealed.id = ((const struct store_row *)m->messages.rows[index])->sealed.id;
+	return table_replace(m, &m->messages, index, COPY_ROW(&row, message_texts), e);
+}
+
+static int memory_expire(void *state, struct store_expire *expire, struct err *e)
+{
+	struct memory *m = state;
+	unsigned seen = 0;
+	for (size_t i = (size_t)expire->after_sequence; i < m->messages.n; i++) {
+		const struct store_row *row = m->messages.rows[i];
+		if (row->state != MESSAGE_DELIVERED)
+			continue;
+		if (row->stored_at.ms >= expire->stored_until.ms)
+			return 0;
+		if (expire->is_over(expire->arg, row->sealed.domain, row->delivered_at)) {
+			if (remove_message(m, i, e) < 0)
+				return -1;
+			expire->removed_count++;
+		}
+		if (++seen == expire->max) {
+			expire->next_sequence = (int64_t)i + 1;
+			return 0;
+		}
+	}
+	return 0;
 }
 
 /* --- writing clients and certificates --- */
@@ -711,6 +751,8 @@ static void read_unlock(pthread_rwlock_t **lock)
 
 static bool query_wants(const struct store_query *q, const struct store_row *row)
 {
+	if (row->state == removed)
+		return false;
 	if (q->client_id.n && !str_eq(q->client_id, row->sealed.client_id))
 		return false;
 	if (q->domain.n && !str_eq(q->domain, row->sealed.domain))
@@ -759,7 +801,7 @@ static int memory_read_message(
 {
 	struct memory *m = state;
 	READ_LOCK(m);
-	size_t at = m->by_id_room ? *id_slot(m, id) : 0;
+	size_t at = find_id(m, id);
 	if (!at)
 		return err_set(e, ERR_NOT_FOUND, "no message has this id");
 	struct store_row row = *(const struct store_row *)m->messages.rows[at - 1];
@@ -775,13 +817,17 @@ static int memory_read_counts(void *state, struct store_counts *ret, struct err 
 	struct memory *m = state;
 	READ_LOCK(m);
 	*ret = (struct store_counts){
-		.messages = m->messages.n,
 		.clients = m->clients.n,
 		.certificates = m->certs.n,
 		.audit_rows = m->audit.n,
 	};
-	for (size_t i = 0; i < m->messages.n; i++)
-		ret->by_state[((const struct store_row *)m->messages.rows[i])->state]++;
+	for (size_t i = 0; i < m->messages.n; i++) {
+		enum message_state state_of = ((const struct store_row *)m->messages.rows[i])->state;
+		if (state_of == removed)
+			continue;
+		ret->by_state[state_of]++;
+		ret->messages++;
+	}
 	return 0;
 }
 
@@ -983,6 +1029,7 @@ const struct store_driver store_driver_memory = {
 	.abort = memory_abort,
 	.put_messages = memory_put_messages,
 	.put_status = memory_put_status,
+	.expire = memory_expire,
 	.put_client = memory_put_client,
 	.put_cert = memory_put_cert,
 	.revoke = memory_revoke,

@@ -240,6 +240,7 @@ const struct store_driver store_driver_sqlite = {
 	.abort = sqlite_abort,
 	.put_messages = sqlite_put_messages,
 	.put_status = sqlite_put_status,
+	.expire = sqlite_expire,
 	.put_client = sqlite_put_client,
 	.put_cert = sqlite_put_cert,
 	.revoke = sqlite_revoke,

@@ -612,7 +612,7 @@ static const struct {
 	{"a message has an origin that does not exist",
 		"SELECT count(*) FROM messages WHERE origin NOT IN (SELECT ref FROM origins)"},
 	{"segments have gaps or do not end where the counter says",
-		"SELECT coalesce(sum(last_seq - first_seq + 1), 0) <> coalesce(max(last_seq), 0)"
+		"SELECT coalesce(sum(last_seq - first_seq + 1), 0) <> coalesce(max(last_seq) - min(first_seq) + 1, 0)"
 		" OR coalesce(max(last_seq), 0) <> coalesce((SELECT value FROM counters WHERE name = 'indexed'), 0)"
 		" FROM segments"},
 	{"a message is outside its segment's times",

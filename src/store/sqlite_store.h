@@ -82,6 +82,7 @@ int sqlite_commit(void *state, struct err *e);
 void sqlite_abort(void *state);
 int sqlite_put_messages(void *state, struct store_messages *put, struct err *e);
 int sqlite_put_status(void *state, struct store_status *put, struct err *e);
+int sqlite_expire(void *state, struct store_expire *expire, struct err *e);
 int sqlite_put_client(void *state, struct store_client_put *put, struct err *e);
 int sqlite_put_cert(void *state, struct store_cert_put *put, struct err *e);
 int sqlite_revoke(void *state, struct store_revoke *revoke, struct err *e);

@@ -40,6 +40,9 @@ enum {
 	FIND_MESSAGE,
 	DELIVER_MESSAGE,
 	SET_STATUS,
+	FIND_DELIVERED,
+	REMOVE_MESSAGE,
+	REMOVE_SEGMENTS,
 	ADD_SEGMENT,
 	FILL_BY_SENDER,
 	FILL_BY_ORIGIN,
@@ -118,9 +121,18 @@ static const struct sq_text texts[STATEMENTS] = {
 	[SET_STATUS] = {"set status",
 		"UPDATE messages SET state = ?2, attempts = ?3, updated_ms = ?4, error = ?5 WHERE seq = ?1"},
 
+	[FIND_DELIVERED] = {"find delivered messages",
+		"SELECT m.seq, m.origin, m.sender, o.domain, m.delivered_ms, m.stored_ms FROM messages m"
+		" CROSS JOIN origins o ON o.ref = m.origin WHERE m.seq > ?1 AND m.state = 2 ORDER BY m.seq LIMIT ?2"},
+	[REMOVE_MESSAGE] = {"remove message", "DELETE FROM messages WHERE seq = ?1"},
+	[REMOVE_SEGMENTS] = {"remove segments",
+		"DELETE FROM segments WHERE last_seq < (SELECT coalesce(min(seq), 0) FROM messages)"
+		" AND last_seq < (SELECT max(last_seq) FROM segments)"},
+
 	[ADD_SEGMENT] = {"add segment",
 		"INSERT INTO segments (first_seq, last_seq, min_accepted_ms, max_accepted_ms)"
-		" SELECT ?1, ?2, min(accepted_ms), max(accepted_ms) FROM messages WHERE seq BETWEEN ?1 AND ?2"},
+		" SELECT ?1, ?2, coalesce(min(accepted_ms), 0), coalesce(max(accepted_ms), 0) FROM messages"
+		" WHERE seq BETWEEN ?1 AND ?2"},
 	[FILL_BY_SENDER] = {"index senders",
 		"INSERT INTO by_sender (segment, sender, seq)"
 		" SELECT ?1, substr(sender, 1, " SENDER_KEY_BYTES "), seq FROM messages"
@@ -505,20 +517,28 @@ static int widen_segment(struct sqlite_writer *w, int64_t segment, const struct 
 	return sq_run(&w->sq, &a, NULL, e);
 }
 
-/* Lets the index entries of a row that is in a segment follow what its delivery changes. */
-static int move_entries(struct sqlite_writer *w, const struct known *old, const struct store_message *item,
-	int64_t origin, struct err *e)
+/* The segment that a row before the tail is in. */
+static int find_segment(struct sqlite_writer *w, int64_t sequence, int64_t *ret, struct err *e)
 {
 	AUTO(sq_reset_auto) struct sq_args a = sq_args(&w->sq, FIND_SEGMENT);
-	sq_bind_int(&a, old->sequence);
+	sq_bind_int(&a, sequence);
 	int found = sq_next(&w->sq, &a, e);
 	if (found < 0)
 		return -1;
 	if (found == SQ_END)
-		return err_set(
-			e, ERR_FATAL, "store: message %lld is in no segment", (long long)old->sequence);
+		return err_set(e, ERR_FATAL, "store: message %lld is in no segment", (long long)sequence);
 	struct sq_columns c = sq_columns(&a, NULL);
-	int64_t segment = sq_column_int(&c);
+	*ret = sq_column_int(&c);
+	return 0;
+}
+
+/* Lets the index entries of a row that is in a segment follow what its delivery changes. */
+static int move_entries(struct sqlite_writer *w, const struct known *old, const struct store_message *item,
+	int64_t origin, struct err *e)
+{
+	int64_t segment;
+	if (find_segment(w, old->sequence, &segment, e) < 0)
+		return -1;
 	if (move_sender(w, segment, old, item->sender_index, e) < 0 ||
 		move_origin(w, segment, old, origin, e) < 0)
 		return -1;
@@ -597,6 +617,71 @@ int sqlite_put_status(void *state, struct store_status *put, struct err *e)
 	w->counters.value[COUNTER_STATE + old.state]--;
 	w->counters.value[COUNTER_STATE + put->state]++;
 	return 0;
+}
+
+/* --- messages whose time is over --- */
+
+/* Fills `victims` with what goes of the next rows. */
+static int find_expired(
+	struct sqlite_writer *w, struct store_expire *expire, struct known *victims, struct err *e)
+{
+	AUTO(sq_reset_auto) struct sq_args a = sq_args(&w->sq, FIND_DELIVERED);
+	sq_bind_int(&a, expire->after_sequence);
+	sq_bind_int(&a, expire->max);
+	int64_t last = 0;
+	int more;
+	for (unsigned seen = 0; (more = sq_next(&w->sq, &a, e)) == SQ_ROW; seen++) {
+		struct known *victim = &victims[expire->removed_count];
+		struct sq_columns c = sq_columns(&a, NULL);
+		char domain[DOMAIN_NAME_BYTES];
+		last = victim->sequence = sq_column_int(&c);
+		victim->origin = sq_column_int(&c);
+		sq_column_exact_or_null(&c, victim->sender_index, STORE_INDEX_BYTES);
+		unsigned domain_bytes = sq_column_upto(&c, domain, sizeof(domain));
+		struct wall delivered_at = {sq_column_int(&c)}, stored_at = {sq_column_int(&c)};
+		if (sq_columns_check(&c, NULL, "message", last, e) < 0)
+			return -1;
+		if (stored_at.ms >= expire->stored_until.ms)
+			return 0;
+		if (expire->is_over(expire->arg, str_mem(domain, domain_bytes), delivered_at))
+			expire->removed_count++;
+		if (seen + 1 == expire->max)
+			expire->next_sequence = last;
+	}
+	return more;
+}
+
+static int remove_message(struct sqlite_writer *w, const struct known *victim, struct err *e)
+{
+	int64_t segment;
+	struct sq_args a = sq_args(&w->sq, REMOVE_MESSAGE);
+	sq_bind_int(&a, victim->sequence);
+	if (sq_run(&w->sq, &a, NULL, e) < 0)
+		return -1;
+	w->counters.value[COUNTER_STATE + MESSAGE_DELIVERED]--;
+	if (victim->sequence > w->counters.value[COUNTER_INDEXED])
+		return 0;
+	if (find_segment(w, victim->sequence, &segment, e) < 0 ||
+		change_entry(w, REMOVE_BY_ORIGIN, segment, victim->sequence, NULL, victim->origin, e) < 0)
+		return -1;
+	return rules_index_known(victim->sender_index) ? change_entry(w, REMOVE_BY_SENDER, segment,
+								 victim->sequence, victim->sender_index, 0, e)
+						       : 0;
+}
+
+int sqlite_expire(void *state, struct store_expire *expire, struct err *e)
+{
+	struct sqlite_writer *w = writer_of(state);
+	AUTO(free_auto) struct known *victims = calloc(expire->max, sizeof(*victims));
+	if (!victims)
+		return err_oom(e);
+	if (find_expired(w, expire, victims, e) < 0)
+		return -1;
+	for (unsigned i = 0; i < expire->removed_count; i++)
+		if (remove_message(w, &victims[i], e) < 0)
+			return -1;
+	/* Those in front that are empty now; at least the last stays, for where it ends. */
+	return expire->removed_count ? run_plain(w, REMOVE_SEGMENTS, e) : 0;
 }
 
 /* --- clients and certificates --- */

@@ -137,6 +137,15 @@ static int apply_revoke(struct store *s, struct group_op *op, struct err *e)
 	return fault ? refuse("revocation", fault, e) : s->driver->revoke(s->state, revoke, e);
 }
 
+static int apply_expire(struct store *s, struct group_op *op, struct err *e)
+{
+	struct store_expire *expire = container_of(op, struct store_expire, op);
+	require(expire->max > 0 && expire->max <= STORE_PAGE_MAX && expire->is_over);
+	expire->removed_count = 0;
+	expire->next_sequence = 0;
+	return s->driver->expire(s->state, expire, e);
+}
+
 static int apply_seen(struct store *s, struct group_op *op, struct err *e)
 {
 	const struct store_seen *seen = container_of(op, struct store_seen, op);
@@ -205,6 +214,7 @@ static int (*const appliers[STORE_KINDS])(struct store *s, struct group_op *op, 
 	[STORE_TOKEN] = apply_token,
 	[STORE_TOKEN_USE] = apply_token_use,
 	[STORE_TOKEN_REVOKE] = apply_token_revoke,
+	[STORE_EXPIRE] = apply_expire,
 };
 
 static int backend_begin(void *backend, struct err *e)

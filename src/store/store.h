@@ -55,6 +55,7 @@ enum store_kind {
 	STORE_TOKEN,        /* struct store_token_put */
 	STORE_TOKEN_USE,    /* struct store_token_use */
 	STORE_TOKEN_REVOKE, /* struct store_token_revoke */
+	STORE_EXPIRE,       /* struct store_expire */
 	STORE_KINDS
 };
 
@@ -106,6 +107,21 @@ struct store_status {
 	enum message_state state;
 	unsigned attempt_count;
 	struct str error_text; /* UTF-8 */
+};
+
+/* Takes delivered messages out of the store whose time is over, in small steps from the oldest to the newest, so
+ * that others get their turn in between. An id that was taken out counts as new when it comes again. */
+struct store_expire {
+	struct group_op op;
+	int64_t after_sequence;   /* where the step before ended; 0: starts */
+	struct wall stored_until; /* the walk ends at the first row that was stored at or after this */
+	unsigned max;             /* rows to look at in this step, 1 .. STORE_PAGE_MAX */
+	/* Whether a message of this domain, delivered then, goes. Called on the writer's thread, also for a group that
+	 * then fails. */
+	bool (*is_over)(void *arg, struct str domain, struct wall delivered_at);
+	void *arg;
+	unsigned removed_count; /* result */
+	int64_t next_sequence;  /* result: after_sequence of the next step; 0: the walk has ended */
 };
 
 /* One row as read back. */

@@ -193,6 +193,100 @@ static void test_status(struct fixture *f)
 	assert_row(&row, &items[1]);
 }
 
+/* --- messages whose time is over --- */
+
+struct retention {
+	struct str domain;
+	int64_t before_ms;
+	unsigned asked;
+};
+
+static bool is_over(void *arg, struct str domain, struct wall delivered_at)
+{
+	struct retention *r = arg;
+	r->asked++;
+	return str_eq(domain, r->domain) && delivered_at.ms < r->before_ms;
+}
+
+/* Walks in steps of `max`; how many went. */
+static unsigned expire(struct fixture *f, struct retention *r, struct wall stored_until, unsigned max)
+{
+	struct store_expire op = {.stored_until = stored_until, .max = max, .is_over = is_over, .arg = r};
+	unsigned removed = 0;
+	do {
+		struct err e = ERR_INIT;
+		op.after_sequence = op.next_sequence;
+		assert_int_equal(store_wait(f->store, STORE_EXPIRE, &op.op, &e), 0);
+		removed += op.removed_count;
+	} while (op.next_sequence);
+	return removed;
+}
+
+enum { EXPIRE_ROWS = 60 };
+
+/* Domains 0 and 1 in turn; every tenth only registered. */
+static void put_for_expiry(struct fixture *f, unsigned from)
+{
+	for (unsigned i = from; i < from + EXPIRE_ROWS; i++) {
+		struct store_message m =
+			fixture_message(i, i % 5, i % 2, i % 3, i % 10 ? MESSAGE_DELIVERED : MESSAGE_QUEUED);
+		fixture_store(f, &m, 1, NULL);
+	}
+}
+
+static void test_expire(struct fixture *f)
+{
+	const struct wall never = {INT64_MAX};
+	put_for_expiry(f, 0);
+	struct store_message one = fixture_message(1, 1, 1, 1, MESSAGE_DELIVERED);
+	struct store_row row = fixture_read(f, one.sealed.id);
+	struct retention r = {.domain = row.sealed.domain, .before_ms = INT64_MAX};
+	/* Not what was stored later, nor what only another domain's rule covers, nor what is not delivered. */
+	assert_int_equal(expire(f, &r, row.stored_at, 7), 0);
+	assert_int_equal(r.asked, 0);
+	r.before_ms = 0;
+	assert_int_equal(expire(f, &r, never, 7), 0);
+	assert_int_equal(r.asked, EXPIRE_ROWS - EXPIRE_ROWS / 10);
+	r.before_ms = INT64_MAX;
+	assert_int_equal(expire(f, &r, never, 7), EXPIRE_ROWS / 2);
+	struct store_counts counts = fixture_counts(f);
+	assert_int_equal(counts.messages, EXPIRE_ROWS / 2);
+	assert_int_equal(counts.by_state[MESSAGE_DELIVERED], EXPIRE_ROWS / 2 - EXPIRE_ROWS / 10);
+	assert_int_equal(counts.by_state[MESSAGE_QUEUED], EXPIRE_ROWS / 10);
+	struct err e = ERR_INIT;
+	assert_int_equal(store_read_message(f->store, &one.sealed.id, &f->arena, &row, &e), -1);
+	assert_int_equal(e.kind, ERR_NOT_FOUND);
+	assert_int_equal(store_check(f->store, true, &e), 0);
+
+	/* Sequences are not used again, and an id that is gone is new. */
+	fixture_store(f, &one, 1, NULL);
+	assert_false(one.duplicate);
+	assert_int_equal(fixture_read(f, one.sealed.id).sequence, EXPIRE_ROWS + 1);
+	fixture_reopen(f);
+	assert_int_equal(fixture_counts(f).messages, EXPIRE_ROWS / 2 + 1);
+	put_for_expiry(f, EXPIRE_ROWS);
+	assert_int_equal(store_check(f->store, true, &e), 0);
+}
+
+/* All of a stretch that is indexed later, or was indexed before. */
+static void test_expire_everything(struct fixture *f)
+{
+	const struct wall never = {INT64_MAX};
+	struct err e = ERR_INIT;
+	for (unsigned round = 0; round < 4; round++) {
+		struct store_message m = fixture_message(round, 1, 1, 1, MESSAGE_DELIVERED);
+		for (unsigned i = 0; i < EXPIRE_ROWS; i++) {
+			m = fixture_message(round * EXPIRE_ROWS + i, 1, 1, 1, MESSAGE_DELIVERED);
+			fixture_store(f, &m, 1, NULL);
+		}
+		struct retention r = {
+			.domain = fixture_read(f, m.sealed.id).sealed.domain, .before_ms = INT64_MAX};
+		assert_int_equal(expire(f, &r, never, 1 + 20 * round), EXPIRE_ROWS);
+		assert_int_equal(fixture_counts(f).messages, 0);
+		assert_int_equal(store_check(f->store, true, &e), 0);
+	}
+}
+
 /* --- paging, against a model --- */
 
 enum { MODEL_ROWS = 400 };
@@ -1281,6 +1375,8 @@ static const struct {
 	{"duplicates change nothing", test_duplicates_change_nothing},
 	{"registered becomes delivered", test_registered_becomes_delivered},
 	{"status", test_status},
+	{"expire", test_expire},
+	{"expire everything", test_expire_everything},
 	{"paging", test_paging},
 	{"bad messages are refused", test_bad_messages_are_refused},
 	{"bad rows are refused", test_bad_rows_are_refused},

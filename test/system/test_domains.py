@@ -64,3 +64,23 @@ def test_rate_of_one_domain(make_daemon):
         assert 429 in [client.post().status for _ in range(5)]
     with Client(daemon.address(), daemon.issued("client_001")) as client:
         assert [client.post().status for _ in range(20)] == [202] * 20
+
+
+def test_delivered_messages_go_when_their_time_is_over(make_daemon):
+    """Of the domain whose time is over, and of no other; counted in the audit trail."""
+    daemon = make_daemon()
+    short = daemon.issue("short", "--domain", "short.example")
+    daemon.start()
+    for identity, count in ((short, 3), (daemon.issued("client_001"), 2)):
+        with Client(daemon.address(), identity) as client:
+            assert [client.post().status for _ in range(count)] == [202] * count
+    eventually(lambda: len(daemon.delivered()) == 5, "all are delivered")
+    daemon.stop()
+    configure(daemon, "domains:\n  short.example:\n    retention: 1ms\n  example.com:\n    retention: 30d\n")
+    daemon.start()
+    eventually(lambda: {m["domain"] for m in daemon.messages()} == {"example.com"}, "the old ones go")
+    assert len(daemon.messages()) == 2
+    eventually(lambda: daemon.json("audit", "list", "--action", "messages.expire"), "it is in the audit trail")
+    [row] = daemon.json("audit", "list", "--action", "messages.expire")
+    assert (row["actor"], row["target"], row["detail"]) == ("sealpost", "short.example", {"messages": 3})
+    assert daemon.json("queue", "stats")
