@@ -1,5 +1,6 @@
 /* cert.c - sealpost cert: certificates for people who do not want to know PKI. Here is what makes them; what
  * looks at them and ends them is in cert_list.c and cert_verify.c. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +104,21 @@ static int order(struct issue *in, const char *path, json_t *body, struct err *e
 	return rc;
 }
 
+/* What the certificate of a listener answers to, addresses apart from names. */
+static void add_listener_names(json_t *body, const struct arg_list *names)
+{
+	json_t *dns = json_array(), *addresses = json_array();
+	unsigned char octets[sizeof(struct in6_addr)];
+	for (size_t i = 0; i < names->count; i++) {
+		const char *name = names->items[i];
+		bool is_address =
+			inet_pton(AF_INET, name, octets) == 1 || inet_pton(AF_INET6, name, octets) == 1;
+		json_array_append_new(is_address ? addresses : dns, json_string(name));
+	}
+	json_object_set_new(body, "dns_names", dns);
+	json_object_set_new(body, "addresses", addresses);
+}
+
 /* The name becomes a file name before the server has judged it. */
 static bool names_a_file(const char *name)
 {
@@ -114,11 +130,14 @@ static bool names_a_file(const char *name)
 static int cmd_issue(int argc, char **argv)
 {
 	struct issue in = {.role = "client", .domain = "default", .key_type = "ec:P-256", .out = "."};
+	struct arg_list names = {.count = 0};
 	const struct arg options[] = {
 		ADMIN_OPTIONS(in.settings),
 		{"domain", ARG_TEXT, &in.domain, "D", "domain the name belongs to; default 'default'"},
 		{"role", ARG_TEXT, &in.role, "R",
 			"client, proxy, worker, server, monitor or admin; default client"},
+		{"san", ARG_LIST, &names, "NAME",
+			"proxy, server: DNS name or address that clients reach it by; may be given again"},
 		{"days", ARG_INT, &in.days, "N", "lifetime; default cert_days", 1, DAYS_MAX},
 		{"key", ARG_TEXT, &in.key_type, "TYPE",
 			"ec:P-256, ec:P-384, ed25519, rsa:2048, rsa:3072 or rsa:4096"},
@@ -128,11 +147,14 @@ static int cmd_issue(int argc, char **argv)
 		{0},
 	};
 	struct args a = {.command = "cert issue",
-		.usage = "NAME [--domain D] [--role R] [--days N] [--key TYPE | --csr FILE] [--out DIR]",
+		.usage =
+			"NAME [--domain D] [--role R] [--san NAME …] [--days N] [--key TYPE | --csr FILE] [--out DIR]",
 		.summary =
 			"Issues and registers a certificate. Writes NAME.pem (leaf and issuer), NAME.key (0600; not with\n"
 			"--csr) and ca.pem: all that a client needs.",
-		.example = "  sealpost cert issue client_001 --domain example.com --out ./certs",
+		.example =
+			"  sealpost cert issue client_001 --domain example.com --out ./certs\n"
+			"  sealpost cert issue proxy-1 --role proxy --san ingest.example.com --san 192.0.2.7 --out ./certs",
 		.options = options,
 		.rest_min = 1,
 		.rest_max = 1};
@@ -146,6 +168,8 @@ static int cmd_issue(int argc, char **argv)
 	struct err e = ERR_INIT;
 	AUTO(json_auto)
 	json_t *body = json_pack("{s:s, s:s, s:s}", "name", in.name, "domain", in.domain, "role", in.role);
+	if (body)
+		add_listener_names(body, &names);
 	int rc = order(&in, "/admin/certificates/generate", body, &e);
 	settings_clear(&in.settings);
 	return rc < 0 ? cli_fail("cert issue", &e) : EXIT_DONE;

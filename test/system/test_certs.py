@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from client import Client, curl
-from daemon import CLIENT, Identity, craft_cert
+from daemon import CLIENT, CommandFailed, Identity, craft_cert
 from test_identity import crafted
 from waiting import eventually
 
@@ -420,3 +420,13 @@ def test_a_suspended_client_is_out_until_it_is_resumed(site):
     with site.client() as client:
         assert client.post().status == 202
     assert site.daemon.cli("client", "suspend", "nobody", check=False).returncode == 3
+
+
+def test_a_proxys_certificate_carries_its_names(shared):
+    proxy = shared.daemon.issue("edge-1", "--role", "proxy", "--san", "ingest.example.com", "--san", "192.0.2.7",
+                                "--san", "2001:db8::7")
+    names = openssl("x509", "-in", proxy.cert, "-noout", "-ext", "subjectAltName").stdout
+    for name in ("DNS:ingest.example.com", "IP Address:192.0.2.7", "IP Address:2001:DB8:0:0:0:0:0:7"):
+        assert name in names
+    with pytest.raises(CommandFailed, match="carries no DNS names"):
+        shared.daemon.issue("no-listener", "--san", "192.0.2.7")
