@@ -10,7 +10,7 @@ from pathlib import Path
 from client import Client
 from daemon import make_template
 from ledger import read_store
-from waiting import eventually
+from waiting import NeverHappened, eventually
 
 # A message whose delivery was under way is tried again soon.
 SOON = {"retry_interval": "50ms", "lease_time": "1s", "disk_free_min": "1MiB"}
@@ -34,7 +34,10 @@ def up(directory, settings=None):
 def accept_some(load, count, timeout=60):
     """Until so many more are acknowledged."""
     aim = load.acknowledged + count
-    eventually(lambda: load.acknowledged >= aim, f"{count} messages are accepted", timeout, interval=0.001)
+    try:
+        eventually(lambda: load.acknowledged >= aim, f"{count} messages are accepted", timeout, interval=0.001)
+    except NeverHappened as e:
+        raise NeverHappened(f"{e}; last trouble: {load.trouble}") from None
 
 
 def until_delivered(daemon, timeout=120):

@@ -24,6 +24,7 @@ class LedgerLoad:
         self.gap_s = connections / per_second
         self.statuses = Counter()
         self.broken_connections = 0
+        self.trouble = None  # the last that broke a connection, or was no 202
         self.stopping = threading.Event()
         self.threads = [threading.Thread(target=self._run, args=(i % 2 == 0,), daemon=True) for i in range(connections)]
         for t in self.threads:
@@ -41,8 +42,9 @@ class LedgerLoad:
                     while not self.stopping.is_set():
                         attempt = attempt or self.ledger.attempt(keyed)
                         attempt = self._post(client, attempt)
-            except (OSError, http.client.HTTPException, KeyError):
+            except (OSError, http.client.HTTPException, KeyError) as e:
                 self.broken_connections += 1
+                self.trouble = repr(e)
                 attempt = attempt if keyed else None
                 self.stopping.wait(PAUSE_S)
 
@@ -55,6 +57,7 @@ class LedgerLoad:
             self.ledger.acknowledge(attempt, answer.json["message_id"])
             self.stopping.wait(max(0.0, began + self.gap_s - time.monotonic()))
             return None
+        self.trouble = f"{answer.status} {answer.body!r}"
         self.stopping.wait(PAUSE_S)
         return attempt if attempt.key else None
 
