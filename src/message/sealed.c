@@ -127,6 +127,15 @@ int sealed_decode(struct str bytes, struct sealed *ret, struct err *e)
 	return 0;
 }
 
+struct str sealed_client(struct str beginning)
+{
+	struct cursor c = cursor_of(beginning);
+	uint8_t version = cursor_u8(&c);
+	(void)cursor_bytes(&c, sizeof(((struct sealed *)NULL)->id.b) + sizeof(uint64_t));
+	struct str client_id = cursor_short(&c);
+	return version == SEALED_VERSION && !c.failed ? client_id : STR("");
+}
+
 void sealed_additional_data(const struct sealed *s, struct buf *out)
 {
 	buf_add_u8(out, SEALED_VERSION);

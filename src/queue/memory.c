@@ -63,9 +63,14 @@ static struct row row_of(uint64_t key, const struct item *item, bool failed)
 	};
 }
 
+static uint32_t client_of(const struct item *item)
+{
+	return schedule_client(sealed_client(item_record(item)));
+}
+
 static struct schedule_entry entry_of(uint64_t key, const struct item *item)
 {
-	return (struct schedule_entry){item->due_ms, key, item->attempts, item->lane};
+	return (struct schedule_entry){item->due_ms, key, item->attempts, item->lane, client_of(item)};
 }
 
 static struct item *item_new(const struct schedule_entry *entry, struct str history, struct str record)
@@ -111,7 +116,8 @@ static int shelf_rewrite(
 	void *state, const struct schedule_entry *entry, const struct row *row, struct err *e)
 {
 	struct memory *m = state;
-	struct schedule_entry next = {row->due_ms, row->key, row->attempts, LANE_RETRY};
+	struct schedule_entry next = {
+		.due_ms = row->due_ms, .key = row->key, .attempts = row->attempts, .lane = LANE_RETRY};
 	struct str record = item_record(table_get(&m->waiting, entry->key));
 	struct item *item = item_new(&next, row->history, record);
 	if (!row->failed)
@@ -128,17 +134,33 @@ static const struct leasing_shelf shelf = {
 	.rewrite = shelf_rewrite,
 };
 
+static int in_order(const void *a, const void *b)
+{
+	const struct schedule_entry *x = a, *y = b;
+	if (x->due_ms != y->due_ms)
+		return x->due_ms < y->due_ms ? -1 : 1;
+	return x->key < y->key ? -1 : x->key > y->key;
+}
+
 static int load(void *source, struct schedule *s, enum schedule_lane lane, const struct schedule_entry *after,
 	unsigned max, struct err *e)
 {
 	struct memory *m = source;
-	(void)after, (void)max;
+	(void)max;
+	AUTO(free_auto) struct schedule_entry *entries = calloc(m->waiting.count + 1, sizeof(*entries));
+	size_t count = 0;
+	if (!entries)
+		return err_oom(e);
 	for (size_t i = 0; i < m->waiting.count; i++) {
 		const struct table_slot *slot = table_at(&m->waiting, i);
 		struct schedule_entry entry = entry_of(slot->key, slot->item);
-		if (entry.lane == lane && schedule_offer(s, &entry, e) < 0)
-			return -1;
+		if (entry.lane == lane && in_order(&entry, after) > 0)
+			entries[count++] = entry;
 	}
+	qsort(entries, count, sizeof(*entries), in_order);
+	for (size_t i = 0; i < count; i++)
+		if (schedule_offer(s, &entries[i], e) < 0)
+			return -1;
 	return SCHEDULE_ALL;
 }
 
@@ -299,7 +321,8 @@ static int memory_put(void *state, struct queue_put *put, struct err *e)
 		return -1;
 	put->position = schedule_counts(m->schedule)->waiting - schedule_leased(m->schedule) + 1;
 	for (unsigned i = 0; i < put->count; i++)
-		schedule_accept(m->schedule, uuid_order_key(&put->messages[i].id));
+		schedule_accept(m->schedule, uuid_order_key(&put->messages[i].id),
+			schedule_client(put->messages[i].client_id));
 	if (put->has_key && remember(m, put, e) < 0)
 		return -1;
 	return QUEUE_STORED;
@@ -383,11 +406,11 @@ static int redrive_one(struct memory *m, uint64_t key, struct err *e)
 {
 	const struct item *failed = table_get(&m->dead, key);
 	struct wall now = clock_wall(m->clock);
-	struct schedule_entry again = {now.ms, key, 0, LANE_RETRY};
+	struct schedule_entry again = {.due_ms = now.ms, .key = key, .lane = LANE_RETRY};
 	struct item *item = item_new(&again, item_history(failed), item_record(failed));
 	if (set_item(m, &m->waiting, key, item, e) < 0 || table_set(&m->dead, &m->log, key, NULL, e) < 0)
 		return -1;
-	schedule_redrive(m->schedule, key, now);
+	schedule_redrive(m->schedule, key, client_of(item), now);
 	return 0;
 }
 

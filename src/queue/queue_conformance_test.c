@@ -801,6 +801,126 @@ static void test_retries_and_new_ones_alternate(void **state)
 	}
 }
 
+/* --- fairness --- */
+
+/* In one group. */
+static void put_many(struct bed *b, const char *client, unsigned count)
+{
+	AUTO(free_auto) struct sealed *m = calloc(count, sizeof(*m));
+	assert_non_null(m);
+	for (unsigned i = 0; i < count; i++)
+		m[i] = message_of(new_id(b), b->clock.now, client);
+	struct queue_put put = {.messages = m, .count = count};
+	assert_int_equal(RUN(b, put, &put), QUEUE_STORED);
+}
+
+/* Leases of `batch` until one of this client comes; how many messages came before it. */
+static unsigned wait_for_client(struct bed *b, const char *client, unsigned batch)
+{
+	unsigned before = 0;
+	for (;;) {
+		struct mono next;
+		tick(b, &next);
+		struct queue_lease lease = lease_some(b, batch);
+		assert_true(lease.count > 0);
+		for (unsigned i = 0; i < lease.count; i++, before++)
+			if (str_eq(lease.messages[i].sealed.client_id, str_of(client)))
+				return before;
+	}
+}
+
+enum { FLOOD = 900, FLOODS = 20 };
+
+static void flood(struct bed *b)
+{
+	/* What was there at the start has been looked at. */
+	tick(b, NULL);
+	for (unsigned i = 0; i < FLOODS; i++)
+		put_many(b, "flood", FLOOD);
+}
+
+static void test_a_flood_does_not_starve_others(void **state)
+{
+	struct bed *b = *state;
+	if (b->subject->driver == &queue_driver_spool)
+		return;
+	flood(b);
+	put_from(b, "single");
+	assert_in_range(wait_for_client(b, "single", 10), 0, 20);
+	/* Several at once, and again and again. */
+	for (unsigned i = 0; i < 20; i++) {
+		put_from(b, "alpha");
+		assert_in_range(wait_for_client(b, "alpha", 1), 0, 6);
+		put_from(b, "beta");
+		assert_in_range(wait_for_client(b, "beta", 1), 0, 6);
+	}
+}
+
+/* What was behind the flood before a restart has its turn soon, not at the end. */
+static void test_a_flood_before_a_restart(void **state)
+{
+	struct bed *b = *state;
+	if (!b->subject->persists)
+		return;
+	flood(b);
+	put_from(b, "single");
+	bed_reopen(b);
+	assert_in_range(wait_for_client(b, "single", 100), 0, 2500);
+}
+
+/* Nothing is lost or comes twice while clients take turns, each in its own order. */
+static void test_floods_drain_in_order(void **state)
+{
+	struct bed *b = *state;
+	static const char *const clients[] = {"a", "b", "c"};
+	uint64_t previous[ARRAY_LEN(clients)] = {0};
+	unsigned put = 0, got = 0;
+	if (b->subject->driver == &queue_driver_spool)
+		return;
+	for (unsigned i = 0; i < 40; i++) {
+		unsigned count = i % 3 == 0 ? FLOOD : 50;
+		put_many(b, clients[i % 3], count);
+		put += count;
+	}
+	for (struct queue_lease lease; (lease = lease_some(b, 250)).count; got += lease.count) {
+		for (unsigned i = 0; i < lease.count; i++) {
+			unsigned who = (unsigned)(lease.messages[i].sealed.client_id.p[0] - 'a');
+			uint64_t key = uuid_order_key(&lease.messages[i].sealed.id);
+			assert_true(key > previous[who]);
+			previous[who] = key;
+		}
+		if (got < 2000)
+			put_many(b, clients[got % 3], 20), put += 20;
+		tick(b, NULL);
+	}
+	assert_int_equal(got, put);
+}
+
+static void test_retries_of_clients_take_turns(void **state)
+{
+	struct bed *b = *state;
+	enum { COUNT = 600 };
+	if (b->subject->driver == &queue_driver_spool)
+		return;
+	put_many(b, "flood", COUNT);
+	put_from(b, "single");
+	struct queue_lease lease = lease_some(b, COUNT + 1);
+	assert_int_equal(lease.count, COUNT + 1);
+	AUTO(free_auto) struct queue_settlement *items = calloc(lease.count, sizeof(*items));
+	for (unsigned i = 0; i < lease.count; i++) {
+		bool single = str_eq(lease.messages[i].sealed.client_id, STR("single"));
+		items[i] = (struct queue_settlement){.ref = lease.messages[i].ref,
+			.verdict = QUEUE_RETRY,
+			.reason = STR("later"),
+			.due_at = {b->clock.now.ms + 1000 + single}};
+	}
+	struct queue_settle settle = {.items = items, .count = lease.count};
+	assert_int_equal(RUN(b, settle, &settle), 0);
+	assert_nothing_due(b);
+	advance(b, 2000);
+	assert_in_range(wait_for_client(b, "single", 10), 0, 600);
+}
+
 /* --- idempotency --- */
 
 static struct queue_put keyed_put(struct sealed *m, unsigned count, uint8_t key, uint8_t payload)
@@ -1721,6 +1841,10 @@ static const struct {
 	CASE(history_keeps_the_newest),
 	CASE(long_reasons_are_cut),
 	CASE(retries_and_new_ones_alternate),
+	CASE(a_flood_does_not_starve_others),
+	CASE(a_flood_before_a_restart),
+	CASE(floods_drain_in_order),
+	CASE(retries_of_clients_take_turns),
 	CASE(same_key_replays_the_answer),
 	CASE(same_key_within_a_group),
 	CASE(keys_are_forgotten_in_time),

@@ -1,21 +1,14 @@
 /* schedule.c - see schedule.h.
  *
- * A lane is a heap of the entries up to its horizon, and the promise that everything up to the horizon that
- * waits and is not leased is in the heap; what lies behind the horizon is only with the driver. While a lane
- * is `complete` nothing lies behind, and new entries move the horizon. When more than a window's worth waits,
- * they stay with the driver; when the heap runs empty it is filled again from the horizon on. A message that
- * is committed late, with a key below the horizon (several threads draw ids before one of them commits), goes
- * into the heap and is not passed over.
- *
- * Whatever goes wrong with a lane, its heap can be thrown away and read again from the driver, leaving out
- * what is leased. That is how an abort undoes lanes, and what happens when a heap cannot grow.
+ * What waits is in two lanes (lane.h), which leases take from in turn. Whatever goes wrong with a lane, it can be
+ * thrown away and read again from the driver, leaving out what is leased. That is how an abort undoes lanes, and
+ * what happens when one cannot grow.
  *
  * Leases are an array in no order plus a map from key to place. Each change of a lease is logged with what
  * was before, and an abort plays the log back. Expired leases are found by looking at all of them, but only
  * when the earliest deadline has come: that is about once per lease time, because leases are taken and
  * settled in step.
- *
- * Taking turns between clients would go into lane_pop: the heap is a window of candidates. */
+ */
 #include "queue/schedule.h"
 
 #include <stdlib.h>
@@ -31,13 +24,6 @@ enum {
 	ATTENTION_MS = 60000, /* looked at again at least that often: the wall clock may be set meanwhile */
 };
 
-struct lane {
-	struct schedule_entry *heap;
-	size_t count, room;
-	struct schedule_entry horizon;
-	bool complete;
-};
-
 enum change_kind { CHANGE_TAKEN, CHANGE_RENEWED, CHANGE_ENDED };
 
 struct change {
@@ -48,7 +34,6 @@ struct change {
 struct schedule {
 	schedule_load *load;
 	void *source;
-	unsigned window;
 	struct lane lanes[LANES];
 	enum schedule_lane turn;
 	struct schedule_counts counts, committed;
@@ -81,91 +66,50 @@ static int reserve(void **items, size_t item_bytes, size_t count, size_t *room, 
 
 /* --- lanes --- */
 
-static bool is_after(const struct schedule_entry *a, const struct schedule_entry *b)
-{
-	return a->due_ms != b->due_ms ? a->due_ms > b->due_ms : a->key > b->key;
-}
-
-static int lane_push(struct lane *lane, const struct schedule_entry *entry, struct err *e)
-{
-	if (RESERVE(&lane->heap, lane->count, &lane->room, e) < 0)
-		return -1;
-	size_t i = lane->count++;
-	for (; i && is_after(&lane->heap[(i - 1) / 2], entry); i = (i - 1) / 2)
-		lane->heap[i] = lane->heap[(i - 1) / 2];
-	lane->heap[i] = *entry;
-	return 0;
-}
-
-static struct schedule_entry lane_pop(struct lane *lane)
-{
-	struct schedule_entry top = lane->heap[0], last = lane->heap[--lane->count];
-	size_t i = 0;
-	for (size_t child; (child = 2 * i + 1) < lane->count; i = child) {
-		if (child + 1 < lane->count && is_after(&lane->heap[child], &lane->heap[child + 1]))
-			child++;
-		if (!is_after(&last, &lane->heap[child]))
-			break;
-		lane->heap[i] = lane->heap[child];
-	}
-	lane->heap[i] = last;
-	return top;
-}
-
-static void lane_forget(struct lane *lane)
-{
-	lane->count = 0;
-	lane->horizon = (struct schedule_entry){0};
-	lane->complete = false;
-}
-
-static void lane_add(struct schedule *s, const struct schedule_entry *entry)
-{
-	struct lane *lane = &s->lanes[entry->lane];
-	if (is_after(entry, &lane->horizon)) {
-		if (!lane->complete || lane->count >= s->window) {
-			lane->complete = false;
-			return;
-		}
-		lane->horizon = *entry;
-	}
-	if (lane_push(lane, entry, NULL) < 0)
-		lane_forget(lane);
-}
-
 int schedule_offer(struct schedule *s, const struct schedule_entry *entry, struct err *e)
 {
-	struct lane *lane = &s->lanes[entry->lane];
-	if (is_after(entry, &lane->horizon))
-		lane->horizon = *entry;
-	return map_get(&s->place_of, entry->key) ? 0 : lane_push(lane, entry, e);
+	return lane_offer(&s->lanes[entry->lane], entry, map_get(&s->place_of, entry->key), e);
 }
 
-/* Makes sure that the heap has the lane's first entry, if there is any. */
+static int read_some(struct schedule *s, enum schedule_lane which, struct err *e)
+{
+	struct schedule_entry after;
+	if (!lane_wants(&s->lanes[which], &after))
+		return 0;
+	int rc = s->load(s->source, s, which, &after, LOAD_ENTRIES, e);
+	if (rc < 0) {
+		lane_forget(&s->lanes[which]);
+		return -1;
+	}
+	if (rc == SCHEDULE_ALL)
+		lane_end(&s->lanes[which]);
+	return 0;
+}
+
+/* Makes sure that the lane has an entry, if there is any. */
 static int lane_fill(struct schedule *s, enum schedule_lane which, struct err *e)
 {
-	struct lane *lane = &s->lanes[which];
-	while (!lane->count && !lane->complete) {
-		struct schedule_entry after = lane->horizon;
-		int rc = s->load(s->source, s, which, &after, LOAD_ENTRIES, e);
-		if (rc < 0) {
-			lane_forget(lane);
+	struct schedule_entry after;
+	while (!s->lanes[which].count && lane_wants(&s->lanes[which], &after))
+		if (read_some(s, which, e) < 0)
 			return -1;
-		}
-		lane->complete = rc == SCHEDULE_ALL;
-	}
 	return 0;
+}
+
+void schedule_look_ahead(struct schedule *s)
+{
+	for (unsigned i = 0; i < LANES; i++)
+		if (read_some(s, i, NULL) < 0)
+			return;
 }
 
 int schedule_next(struct schedule *s, struct wall now, struct schedule_entry *ret, struct err *e)
 {
 	for (unsigned i = 0; i < LANES; i++) {
 		enum schedule_lane which = (s->turn + i) % LANES;
-		struct lane *lane = &s->lanes[which];
 		if (lane_fill(s, which, e) < 0)
 			return -1;
-		if (lane->count && lane->heap[0].due_ms <= now.ms) {
-			*ret = lane_pop(lane);
+		if (lane_pop(&s->lanes[which], now.ms, ret)) {
 			s->turn = (which + 1) % LANES;
 			return 1;
 		}
@@ -175,7 +119,7 @@ int schedule_next(struct schedule *s, struct wall now, struct schedule_entry *re
 
 void schedule_return(struct schedule *s, const struct schedule_entry *entry)
 {
-	lane_add(s, entry);
+	lane_add(&s->lanes[entry->lane], entry);
 }
 
 /* --- leases --- */
@@ -352,7 +296,7 @@ int schedule_retry(struct schedule *s, struct schedule_lease *lease, struct wall
 	entry.attempts++;
 	entry.due_ms = due_at.ms;
 	entry.lane = LANE_RETRY;
-	lane_add(s, &entry);
+	lane_add(&s->lanes[entry.lane], &entry);
 	return 0;
 }
 
@@ -361,25 +305,27 @@ int schedule_release(struct schedule *s, struct schedule_lease *lease, struct er
 	struct schedule_entry entry;
 	if (lease_end(s, lease, &entry, e) < 0)
 		return -1;
-	lane_add(s, &entry);
+	lane_add(&s->lanes[entry.lane], &entry);
 	return 0;
 }
 
 /* --- messages come and go --- */
 
-void schedule_accept(struct schedule *s, uint64_t key)
+void schedule_accept(struct schedule *s, uint64_t key, uint32_t client)
 {
 	s->counts.waiting++;
 	if (key > s->counts.floor_key)
 		s->counts.floor_key = key;
-	lane_add(s, &(struct schedule_entry){.key = key, .lane = LANE_FRESH});
+	lane_add(&s->lanes[LANE_FRESH],
+		&(struct schedule_entry){.key = key, .lane = LANE_FRESH, .client = client});
 }
 
-void schedule_redrive(struct schedule *s, uint64_t key, struct wall now)
+void schedule_redrive(struct schedule *s, uint64_t key, uint32_t client, struct wall now)
 {
 	s->counts.failed--;
 	s->counts.waiting++;
-	lane_add(s, &(struct schedule_entry){.key = key, .due_ms = now.ms, .lane = LANE_RETRY});
+	lane_add(&s->lanes[LANE_RETRY],
+		&(struct schedule_entry){.key = key, .due_ms = now.ms, .lane = LANE_RETRY, .client = client});
 }
 
 void schedule_purge(struct schedule *s)
@@ -463,10 +409,10 @@ int schedule_oldest_due(struct schedule *s, struct wall now, int64_t *ret_ms, st
 	for (unsigned i = 0; i < LANES; i++) {
 		if (lane_fill(s, i, e) < 0)
 			return -1;
-		const struct lane *lane = &s->lanes[i];
-		if (!lane->count)
+		const struct schedule_entry *first = lane_first(&s->lanes[i]);
+		if (!first)
 			continue;
-		int64_t due_ms = due_since(&lane->heap[0], now);
+		int64_t due_ms = due_since(first, now);
 		if (due_ms < oldest_ms)
 			oldest_ms = due_ms;
 	}
@@ -516,7 +462,7 @@ int schedule_stats(
 int schedule_new(schedule_load *load, void *source, unsigned window, const struct schedule_counts *counts,
 	struct schedule **ret, struct err *e)
 {
-	uint64_t seed[2];
+	uint64_t seed[2 + LANES];
 	if (getrandom(seed, sizeof(seed), 0) != sizeof(seed))
 		return err_sys(e, ERR_FATAL, "random bytes from the kernel");
 	struct schedule *s = calloc(1, sizeof(*s));
@@ -524,12 +470,13 @@ int schedule_new(schedule_load *load, void *source, unsigned window, const struc
 		return err_oom(e);
 	s->load = load;
 	s->source = source;
-	s->window = window;
 	s->counts = s->committed = *counts;
 	s->earliest = (struct mono){INT64_MAX};
 	/* Half of the range is left to count up in. */
 	s->next_token = (seed[0] >> 2) + 1;
 	map_init(&s->place_of, seed[1]);
+	for (unsigned i = 0; i < LANES; i++)
+		lane_init(&s->lanes[i], window, seed[2 + i]);
 	*ret = s;
 	return 0;
 }
@@ -542,7 +489,7 @@ void schedule_free(struct schedule *s)
 	for (size_t i = 0; i < s->lease_count; i++)
 		schedule_batch_unref(s->leases[i].batch);
 	for (unsigned i = 0; i < LANES; i++)
-		free(s->lanes[i].heap);
+		lane_clear(&s->lanes[i]);
 	map_clear(&s->place_of);
 	free(s->leases);
 	free(s->changes);

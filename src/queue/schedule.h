@@ -18,21 +18,13 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/str.h"
+#include "queue/lane.h"
 #include "queue/row.h"
 
 struct schedule;
 
-enum schedule_lane { LANE_FRESH, LANE_RETRY, LANES };
-
-struct schedule_entry {
-	int64_t due_ms; /* LANE_FRESH: 0 */
-	uint64_t key;
-	uint32_t attempts;
-	enum schedule_lane lane;
-};
-
-/* Supplies what is behind the window of a lane, by schedule_offer, in the lane's order: up to `max` entries
- * behind `after`, leased ones too. Returns SCHEDULE_ALL when these were the last, SCHEDULE_MORE when there
+/* Supplies what a lane wants to read, by schedule_offer, in the lane's order: up to `max` entries
+ * behind `after`, leased ones and such as were supplied before too. Returns SCHEDULE_ALL when these were the last, SCHEDULE_MORE when there
  * may be more. */
 enum { SCHEDULE_ALL = 0, SCHEDULE_MORE = 1 };
 typedef int schedule_load(void *source, struct schedule *s, enum schedule_lane lane,
@@ -112,8 +104,8 @@ MUST_CHECK int schedule_release(struct schedule *s, struct schedule_lease *lease
 
 /* --- messages come and go --- */
 
-void schedule_accept(struct schedule *s, uint64_t key);
-void schedule_redrive(struct schedule *s, uint64_t key, struct wall now);
+void schedule_accept(struct schedule *s, uint64_t key, uint32_t client);
+void schedule_redrive(struct schedule *s, uint64_t key, uint32_t client, struct wall now);
 void schedule_purge(struct schedule *s);
 
 /* --- for stats and tick --- */
@@ -125,6 +117,10 @@ MUST_CHECK int schedule_oldest_due(struct schedule *s, struct wall now, int64_t 
 struct mono schedule_earliest(const struct schedule *s);
 
 unsigned schedule_leased(const struct schedule *s);
+
+/* Reads a little of what the lanes want, so that no lease has to wait for it and every client that has messages
+ * gets a turn soon. Between groups; what fails is read again. */
+void schedule_look_ahead(struct schedule *s);
 
 /* Whether messages are due, and if not, in *ret_next when to ask again: {INT64_MAX} when nothing is queued.
  */

@@ -9,7 +9,7 @@
 
 #include "queue/schedule.h"
 
-enum { WINDOW = 4, PART = 3, STORED = 64 };
+enum { WINDOW = 4, PART = 3, STORED = 1024 };
 
 struct driver {
 	struct schedule_entry stored[LANES][STORED]; /* in order */
@@ -92,7 +92,7 @@ static int tear_down(void **state)
 static void accept(struct bed *b, uint64_t key)
 {
 	store(&b->driver, (struct schedule_entry){.key = key});
-	schedule_accept(b->schedule, key);
+	schedule_accept(b->schedule, key, 0);
 }
 
 /* The key of the next due message, leased until 1000; 0 for none. */
@@ -264,6 +264,142 @@ static void test_broken_load_is_told(void **state)
 	assert_int_equal(take(b, 0), 1);
 }
 
+/* --- clients at random --- */
+
+enum { STEPS = 6000, CLIENTS = 7 };
+
+struct walk {
+	struct bed *bed;
+	uint64_t random, next_key;
+	int64_t now_ms;
+	struct schedule_entry held[STORED];
+	unsigned held_count;
+};
+
+static unsigned pick(struct walk *w, unsigned below)
+{
+	w->random ^= w->random << 13;
+	w->random ^= w->random >> 7;
+	w->random ^= w->random << 17;
+	return (unsigned)(w->random % below);
+}
+
+static bool is_held(const struct walk *w, uint64_t key)
+{
+	for (unsigned i = 0; i < w->held_count; i++)
+		if (w->held[i].key == key)
+			return true;
+	return false;
+}
+
+static unsigned count_due(const struct walk *w)
+{
+	const struct driver *d = &w->bed->driver;
+	unsigned count = 0;
+	for (unsigned lane = 0; lane < LANES; lane++)
+		for (unsigned i = 0; i < d->count[lane]; i++)
+			count +=
+				d->stored[lane][i].due_ms <= w->now_ms && !is_held(w, d->stored[lane][i].key);
+	return count;
+}
+
+/* Some by the thousand from one client, some late. */
+static void walk_accept(struct walk *w)
+{
+	struct driver *d = &w->bed->driver;
+	unsigned client = pick(w, 3) ? 0 : pick(w, CLIENTS);
+	for (unsigned n = 1 + pick(w, 8); n && d->count[LANE_FRESH] + d->count[LANE_RETRY] < STORED - 1; n--) {
+		uint64_t key = pick(w, 10) ? w->next_key : w->next_key - 5;
+		w->next_key += 10;
+		store(d, (struct schedule_entry){.key = key, .client = client});
+		schedule_accept(w->bed->schedule, key, client);
+	}
+}
+
+static void walk_take(struct walk *w)
+{
+	for (unsigned n = 1 + pick(w, 6); n; n--) {
+		unsigned due = count_due(w);
+		uint64_t key = take(w->bed, w->now_ms);
+		assert_int_equal(key != 0, due != 0);
+		if (!key)
+			return;
+		assert_false(is_held(w, key));
+		w->held[w->held_count++] = schedule_find(w->bed->schedule, key, 0)->entry;
+	}
+}
+
+static void walk_end(struct walk *w)
+{
+	if (!w->held_count)
+		return;
+	unsigned place = pick(w, w->held_count);
+	struct schedule_entry entry = w->held[place];
+	struct schedule_lease *lease = schedule_find(w->bed->schedule, entry.key, 0);
+	w->held[place] = w->held[--w->held_count];
+	switch (pick(w, 4)) {
+	case 0:
+		assert_int_equal(schedule_release(w->bed->schedule, lease, NULL), 0);
+		break;
+	case 1:
+		erase(&w->bed->driver, entry);
+		entry = (struct schedule_entry){
+			w->now_ms + pick(w, 40), entry.key, entry.attempts + 1, LANE_RETRY, entry.client};
+		store(&w->bed->driver, entry);
+		assert_int_equal(
+			schedule_retry(w->bed->schedule, lease, (struct wall){entry.due_ms}, NULL), 0);
+		break;
+	default:
+		erase(&w->bed->driver, entry);
+		assert_int_equal(schedule_done(w->bed->schedule, lease, NULL), 0);
+		break;
+	}
+}
+
+/* Nothing waits that would not be handed out, nothing is handed out twice. */
+static void test_clients_at_random(void **state)
+{
+	struct bed *b = *state;
+	static struct walk walk;
+	walk = (struct walk){.bed = b, .random = 88172645463325252, .next_key = 10};
+	for (unsigned i = 0; i < STEPS; i++) {
+		static void (*const steps[])(struct walk *) = {
+			walk_accept, walk_take, walk_take, walk_end, walk_end, walk_end};
+		steps[pick(&walk, ARRAY_LEN(steps))](&walk);
+		walk.now_ms += pick(&walk, 3);
+		schedule_commit(b->schedule);
+		if (pick(&walk, 4) == 0)
+			schedule_look_ahead(b->schedule);
+		if (pick(&walk, 50) == 0)
+			schedule_abort(b->schedule);
+	}
+	walk.now_ms += 1000;
+	unsigned left = count_due(&walk);
+	for (; left; left--)
+		assert_int_not_equal(take(b, walk.now_ms), 0);
+	assert_int_equal(take(b, walk.now_ms), 0);
+}
+
+static void accept_from(struct bed *b, uint64_t key, uint32_t client)
+{
+	store(&b->driver, (struct schedule_entry){.key = key, .client = client});
+	schedule_accept(b->schedule, key, client);
+}
+
+static void test_clients_take_turns(void **state)
+{
+	struct bed *b = *state;
+	assert_int_equal(take(b, 0), 0);
+	for (uint64_t key = 1; key <= 20; key++)
+		accept_from(b, key, 1);
+	accept_from(b, 100, 2);
+	accept_from(b, 101, 3);
+	accept_from(b, 102, 2);
+	static const uint64_t expected[] = {1, 100, 101, 2, 102, 3, 4, 5, 6, 7, 8};
+	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
+		assert_int_equal(take(b, 0), expected[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -275,6 +411,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_expiry_is_undone, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_tokens_are_not_used_twice, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_broken_load_is_told, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_clients_take_turns, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_clients_at_random, set_up, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -232,7 +232,7 @@ static int shelf_waiting(void *state, uint64_t key, struct schedule_entry *ret, 
 {
 	struct engine *q = state;
 	sqlite3_stmt *row;
-	int rc = sqlite_query(&q->db, SQL_WAITING, e, &row, V_INT(key));
+	int rc = sqlite_query(&q->db, SQL_WAITING, e, &row, V_INT(key), V_INT(SEALED_CLIENT_BYTES));
 	if (rc <= 0)
 		return rc;
 	bool tried = sqlite3_column_type(row, 0) != SQLITE_NULL;
@@ -241,6 +241,7 @@ static int shelf_waiting(void *state, uint64_t key, struct schedule_entry *ret, 
 		.key = key,
 		.attempts = (uint32_t)sqlite3_column_int64(row, 1),
 		.lane = tried ? LANE_RETRY : LANE_FRESH,
+		.client = schedule_client(sealed_client(sqlite_bytes(row, 2))),
 	};
 	sqlite_done(row);
 	return 1;
@@ -257,10 +258,14 @@ static const struct leasing_shelf shelf = {
 
 static struct schedule_entry loaded_entry(sqlite3_stmt *row, enum schedule_lane lane)
 {
-	struct schedule_entry entry = {.key = (uint64_t)sqlite3_column_int64(row, 0), .lane = lane};
+	struct schedule_entry entry = {
+		.key = (uint64_t)sqlite3_column_int64(row, 0),
+		.lane = lane,
+		.client = schedule_client(sealed_client(sqlite_bytes(row, 1))),
+	};
 	if (lane == LANE_RETRY) {
-		entry.due_ms = sqlite3_column_int64(row, 1);
-		entry.attempts = (uint32_t)sqlite3_column_int64(row, 2);
+		entry.due_ms = sqlite3_column_int64(row, 2);
+		entry.attempts = (uint32_t)sqlite3_column_int64(row, 3);
 	}
 	return entry;
 }
@@ -271,10 +276,10 @@ static int load(void *source, struct schedule *s, enum schedule_lane lane, const
 	struct engine *q = source;
 	sqlite3_stmt *row;
 	unsigned count = 0;
-	int rc = lane == LANE_FRESH
-			 ? sqlite_query(&q->db, SQL_LOAD_FRESH, e, &row, V_INT(after->key), V_INT(max))
-			 : sqlite_query(&q->db, SQL_LOAD_TRIED, e, &row, V_INT(after->due_ms),
-				   V_INT(after->key), V_INT(max));
+	int rc = lane == LANE_FRESH ? sqlite_query(&q->db, SQL_LOAD_FRESH, e, &row, V_INT(after->key),
+					      V_INT(max), V_INT(SEALED_CLIENT_BYTES))
+				    : sqlite_query(&q->db, SQL_LOAD_TRIED, e, &row, V_INT(after->due_ms),
+					      V_INT(after->key), V_INT(max), V_INT(SEALED_CLIENT_BYTES));
 	for (; rc > 0; rc = sqlite_next(&q->db, row, e), count++) {
 		struct schedule_entry entry = loaded_entry(row, lane);
 		if (schedule_offer(s, &entry, e) < 0) {
@@ -531,7 +536,8 @@ static int sqlite_put(void *state, struct queue_put *put, struct err *e)
 		return -1;
 	put->position = schedule_counts(q->schedule)->waiting - schedule_leased(q->schedule) + 1;
 	for (unsigned i = 0; i < put->count; i++)
-		schedule_accept(q->schedule, uuid_order_key(&put->messages[i].id));
+		schedule_accept(q->schedule, uuid_order_key(&put->messages[i].id),
+			schedule_client(put->messages[i].client_id));
 	return put->has_key && remember(q, put, e) < 0 ? -1 : QUEUE_STORED;
 }
 
@@ -626,9 +632,11 @@ typedef int dead_action(struct engine *q, uint64_t key, struct err *e);
 static int redrive_one(struct engine *q, uint64_t key, struct err *e)
 {
 	struct wall now = clock_wall(q->clock);
-	if (sqlite_run(&q->db, SQL_REDRIVE, e, V_INT(key), V_INT(now.ms)) < 0)
+	struct schedule_entry entry = {.key = key};
+	if (sqlite_run(&q->db, SQL_REDRIVE, e, V_INT(key), V_INT(now.ms)) < 0 ||
+		shelf_waiting(q, key, &entry, e) < 0)
 		return -1;
-	schedule_redrive(q->schedule, key, now);
+	schedule_redrive(q->schedule, key, entry.client, now);
 	return 0;
 }
 
@@ -804,6 +812,7 @@ static bool sqlite_tick(void *state, struct mono now, struct mono *ret_next)
 	expire(q, now);
 	forget(q, now);
 	checkpoint_when_idle(q, now);
+	schedule_look_ahead(q->schedule);
 	bool due = schedule_attention(q->schedule, clock_wall(q->clock), now, ret_next);
 	*ret_next = earlier(*ret_next, later(schedule_earliest(q->schedule), q->expire_after));
 	if (q->key_by_print.count)
