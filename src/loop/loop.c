@@ -9,11 +9,33 @@
 #include "loop/loop.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+
+/* libuv ends the process when it cannot make its table of descriptors longer; memory that is short for a moment must
+ * not cost more than that moment. */
+enum { PATIENCE_MS = 1000, PATIENCE_STEP_MS = 10 };
+
+static void *patient_realloc(void *p, size_t size)
+{
+	void *bigger = realloc(p, size);
+	for (unsigned waited_ms = 0; !bigger && waited_ms < PATIENCE_MS; waited_ms += PATIENCE_STEP_MS) {
+		poll(NULL, 0, PATIENCE_STEP_MS);
+		bigger = realloc(p, size);
+	}
+	return bigger;
+}
+
+static pthread_once_t allocator_once = PTHREAD_ONCE_INIT;
+
+static void set_allocator(void)
+{
+	ensure(uv_replace_allocator(malloc, patient_realloc, calloc, free) == 0);
+}
 
 struct loop {
 	uv_loop_t uv;
@@ -117,6 +139,7 @@ static int start_thread(struct loop *l)
 int loop_start(const char *name, struct loop **ret, struct err *e)
 {
 	require(strlen(name) < sizeof(((struct loop *)NULL)->name));
+	pthread_once(&allocator_once, set_allocator);
 	struct loop *l = calloc(1, sizeof(*l));
 	if (!l)
 		return err_oom(e);

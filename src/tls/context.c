@@ -264,6 +264,59 @@ static bool options_copy(struct tls_server_options *to, const struct tls_server_
 	return copied;
 }
 
+/* --- rehearsal --- */
+
+/* Takes turns until both sides are done or one has failed; true when both are done. */
+static bool shake_hands(SSL *server, SSL *client)
+{
+	enum { TURNS = 8 };
+	int server_done = 0, client_done = 0;
+	for (unsigned i = 0; i < TURNS && !(server_done == 1 && client_done == 1); i++) {
+		client_done = SSL_do_handshake(client);
+		server_done = SSL_do_handshake(server);
+	}
+	ERR_clear_error();
+	return server_done == 1 && client_done == 1;
+}
+
+static bool meet(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
+{
+	AUTO(SSL_free_auto) SSL *server = SSL_new(server_ctx);
+	AUTO(SSL_free_auto) SSL *client = SSL_new(client_ctx);
+	BIO *server_end = NULL, *client_end = NULL;
+	if (!server || !client || !BIO_new_bio_pair(&server_end, 0, &client_end, 0))
+		return false;
+	SSL_set_bio(server, server_end, server_end);
+	SSL_set_bio(client, client_end, client_end);
+	SSL_set_accept_state(server);
+	SSL_set_connect_state(client);
+	return shake_hands(server, client);
+}
+
+/* Shakes hands with itself, first as a client without a certificate and then with one, which is ours and therefore
+ * refused after it was looked at. What cannot work is found out at start; and OpenSSL has by then made what it makes at
+ * first use. Where memory runs out while it does that, OpenSSL 3.0 goes without for as long as the process lives. */
+static int rehearse(const struct tls_server_options *o, struct err *e)
+{
+	struct tls_server_options quiet = *o;
+	quiet.hello = NULL;
+	quiet.each = NULL;
+	struct wall not_after;
+	AUTO(SSL_CTX_free_auto) SSL_CTX *server = NULL;
+	AUTO(SSL_CTX_free_auto) SSL_CTX *client = NULL;
+	if (server_ctx_new(&quiet, &server, &not_after, e) < 0 ||
+		ctx_new(TLS_client_method(), &client, e) < 0)
+		return -1;
+	if (!meet(server, client))
+		return err_set(e, ERR_FATAL, "no TLS handshake is possible with '%s'", o->cert_file);
+	if (!o->client_cert)
+		return 0;
+	if (use_certificate(client, o->cert_file, o->key_file, &not_after, e) < 0)
+		return -1;
+	(void)meet(server, client);
+	return 0;
+}
+
 int tls_server_new(const struct tls_server_options *o, struct tls_server **ret, struct err *e)
 {
 	require(o->cert_file && o->key_file && o->clock && (o->ca_file || !o->client_cert));
@@ -276,7 +329,7 @@ int tls_server_new(const struct tls_server_options *o, struct tls_server **ret, 
 		tls_server_free(s);
 		return err_oom(e);
 	}
-	if (server_ctx_new(&s->options, &s->ctx, &s->not_after, e) < 0) {
+	if (rehearse(&s->options, e) < 0 || server_ctx_new(&s->options, &s->ctx, &s->not_after, e) < 0) {
 		tls_server_free(s);
 		return -1;
 	}
