@@ -17,7 +17,7 @@ export PYTHON MESON NINJA ONCE
 # What scripts/deps fetched without installing it.
 export PATH := $(PATH):$(CURDIR)/.cache/tools/bin
 
-.PHONY: help run build test check bench fuzz torture install deps clean
+.PHONY: help run build test check bench fuzz torture install uninstall deps clean
 .DEFAULT_GOAL := help
 
 help: ## this overview
@@ -59,8 +59,11 @@ torture: ## every fault at every place, 300 kills, 200 power cuts; takes about a
 	@scripts/deps test
 	@$(PYTHON) scripts/run-tests --torture
 
-install: build ## into PREFIX
+install: build ## into PREFIX: program, systemd units, completion, manual, documents
 	@$(MESON) install -C build --no-rebuild $(if $(DESTDIR),--destdir $(DESTDIR))
+
+uninstall: ## take away what 'make install' put into PREFIX
+	@$(NINJA) -C build uninstall
 
 deps: ## install everything that any target needs
 	@scripts/deps build run test check bench fuzz
