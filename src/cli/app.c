@@ -506,6 +506,7 @@ static int listen_server(struct app *a, const struct config *config, bool tls, s
 		.cert_file = tls ? a->server_cert_file : NULL,
 		.key_file = a->server_key_file,
 		.ca_file = a->ca_file,
+		.ingest_address = tls ? app_ingest_address(a) : config->ingest_listen,
 		.listen_fd = a->sockets.server,
 		.loops = a->loops,
 		.loop_count = a->loop_count,

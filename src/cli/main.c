@@ -14,7 +14,7 @@ const struct command commands[] = {
 	{"init", "run", "create data directory, keys, CA and configuration; safe to repeat", cmd_init},
 	{"cert", "operate", "issue, renew, list, verify, revoke certificates", cmd_cert},
 	{"ca", "operate", "the certificate authority: show it, its root, its CRL", cmd_ca},
-	{"client", "operate", "list clients; suspend and resume them", cmd_client},
+	{"client", "operate", "add, enrol, list, suspend, remove clients", cmd_client},
 	{"messages", "operate", "list and read stored messages (audited)", cmd_messages},
 	{"queue", "operate", "what waits and what failed; redrive, purge, pause, resume", cmd_queue},
 	{"check", "operate", "one question to an installation, answered as a monitoring plugin does",
@@ -23,6 +23,7 @@ const struct command commands[] = {
 	{"config", "operate", "check, show and explain the configuration", cmd_config},
 	{"send", "use", "send a message, or a file of messages, with a client certificate", cmd_send},
 	{"tls", "use", "try mutual TLS with a server, or be one for clients to try", cmd_tls},
+	{"enroll", "use", "on a device: fetch the first certificate with a token", cmd_enroll},
 	{"bench", "use", "load over real mutual TLS, with percentiles", cmd_bench},
 	{"version", "use", "print the version", cmd_version},
 	{"signer", NULL, NULL, cmd_signer}, /* started by the daemon itself */

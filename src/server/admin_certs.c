@@ -11,7 +11,6 @@
 
 enum {
 	KEY_BYTES = 16 * 1024,
-	NAMES_MAX = 16,
 	PAGE = 500,
 };
 
@@ -58,7 +57,15 @@ static int put_pem(struct json_out *w, const char *key, struct str der, struct e
 	return n > 0 ? 0 : err_set(e, ERR_FATAL, "a stored certificate cannot be read");
 }
 
-static void put_cert(struct json_out *w, const char *key, const struct server *s, const struct store_cert *c)
+struct store_cert_id server_cert_id(const struct store_cert *cert)
+{
+	struct store_cert_id id = {.serial_bytes = cert->serial_bytes};
+	memcpy(id.serial, cert->serial, sizeof(id.serial));
+	memcpy(id.issuer_key_id, cert->issuer_key_id, sizeof(id.issuer_key_id));
+	return id;
+}
+
+void server_put_cert(struct json_out *w, const char *key, const struct server *s, const struct store_cert *c)
 {
 	char serial[2 * SERIAL_MAX_BYTES + 1];
 	hex_encode(c->serial, c->serial_bytes, serial);
@@ -71,6 +78,12 @@ static void put_cert(struct json_out *w, const char *key, const struct server *s
 	json_put_time(w, "issued_at", c->issued_at);
 	json_put_time(w, "not_before", c->not_before);
 	json_put_time(w, "not_after", c->not_after);
+	if (c->renews.serial_bytes) {
+		hex_encode(c->renews.serial, c->renews.serial_bytes, serial);
+		json_put_str(w, "renews", str_of(serial));
+	}
+	if (c->seen_at.ms)
+		json_put_time(w, "last_seen_at", c->seen_at);
 	if (c->revoked_at.ms) {
 		json_put_time(w, "revoked_at", c->revoked_at);
 		json_put_str(w, "revoke_reason", c->revoke_reason);
@@ -81,19 +94,18 @@ static void put_cert(struct json_out *w, const char *key, const struct server *s
 
 struct order {
 	struct server_order order;
-	struct str dns[NAMES_MAX], addresses[NAMES_MAX];
-	char renews[2 * SERIAL_MAX_BYTES + 1];
+	struct server_names names;
 	struct buf spki, key_pem;
 };
 
-/* An array of strings, up to NAMES_MAX. */
+/* An array of strings, up to SERVER_NAMES_MAX. */
 static bool take_names(struct job *j, const json_t *in, const char *key, struct str *ret, unsigned *ret_count)
 {
 	const json_t *list = json_object_get(in, key);
 	*ret_count = 0;
 	if (!list)
 		return true;
-	if (!json_is_array(list) || json_array_size(list) > NAMES_MAX) {
+	if (!json_is_array(list) || json_array_size(list) > SERVER_NAMES_MAX) {
 		job_invalid(j, "", "wrong_type", "names are arrays of at most 16 strings");
 		return false;
 	}
@@ -145,8 +157,8 @@ static bool take_order(struct job *j, const json_t *in, struct order *o)
 		!job_string(j, in, "domain", true, &o->order.domain) ||
 		!job_string(j, in, "role", false, &role) ||
 		!job_integer(j, in, "days", 1, 36500, &o->order.days) ||
-		!take_names(j, in, "dns_names", o->dns, &o->order.dns_count) ||
-		!take_names(j, in, "addresses", o->addresses, &o->order.address_count))
+		!take_names(j, in, "dns_names", o->names.dns, &o->names.dns_count) ||
+		!take_names(j, in, "addresses", o->names.addresses, &o->names.address_count))
 		return false;
 	o->order.role = ROLE_CLIENT;
 	if (role.n && (!role_parse(role, &o->order.role) || o->order.role == ROLE_NONE)) {
@@ -154,8 +166,7 @@ static bool take_order(struct job *j, const json_t *in, struct order *o)
 			j, "/role", "unknown", "client, proxy, worker, server, monitor or admin is expected");
 		return false;
 	}
-	o->order.dns_names = o->dns;
-	o->order.addresses = o->addresses;
+	server_order_names(&o->order, &o->names);
 	return take_key(j, in, o);
 }
 
@@ -173,7 +184,7 @@ static void answer_issued(
 		.not_after = issued->identity.not_after,
 	};
 	memcpy(row.serial, issued->identity.serial, sizeof(row.serial));
-	put_cert(&w, NULL, s, &row);
+	server_put_cert(&w, NULL, s, &row);
 	json_put_str(&w, "certificate_pem", buf_str(&issued->pem));
 	json_put_str(&w, "issuer_pem", issued->issuer_pem);
 	json_put_str(&w, "ca_pem", ca_bundle(s->ca));
@@ -253,29 +264,35 @@ static int find_renewable(
 	return store_read_cert(s->store, found.serial, found.serial_bytes, &j->arena, ret, e);
 }
 
-/* Names and addresses of a certificate that serves, into the order. */
-static int keep_names(struct job *j, struct str der, struct order *o, struct err *e)
+int server_keep_names(struct job *j, struct str der, struct server_names *ret, struct err *e)
 {
 	const unsigned char *at = (const unsigned char *)der.p;
 	AUTO(X509_free_auto) X509 *cert = d2i_X509(NULL, &at, (long)der.n);
 	AUTO(GENERAL_NAMES_free_auto)
 	GENERAL_NAMES *names = cert ? X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL) : NULL;
+	ret->dns_count = ret->address_count = 0;
 	if (!names)
 		return err_set(e, ERR_FATAL, "a stored certificate cannot be read");
 	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
 		int type;
 		const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
 		char text[INET6_ADDRSTRLEN];
-		if (type == GEN_DNS && o->order.dns_count < NAMES_MAX)
-			o->dns[o->order.dns_count++] = arena_copy(&j->arena, str_of_asn1(value));
-		else if (type == GEN_IPADD && o->order.address_count < NAMES_MAX &&
+		if (type == GEN_DNS && ret->dns_count < SERVER_NAMES_MAX)
+			ret->dns[ret->dns_count++] = arena_copy(&j->arena, str_of_asn1(value));
+		else if (type == GEN_IPADD && ret->address_count < SERVER_NAMES_MAX &&
 			 inet_ntop(ASN1_STRING_length(value) == 4 ? AF_INET : AF_INET6,
 				 ASN1_STRING_get0_data(value), text, sizeof(text)))
-			o->addresses[o->order.address_count++] = arena_copy(&j->arena, str_of(text));
+			ret->addresses[ret->address_count++] = arena_copy(&j->arena, str_of(text));
 	}
-	o->order.dns_names = o->dns;
-	o->order.addresses = o->addresses;
 	return 0;
+}
+
+void server_order_names(struct server_order *order, const struct server_names *names)
+{
+	order->dns_names = names->dns;
+	order->dns_count = names->dns_count;
+	order->addresses = names->addresses;
+	order->address_count = names->address_count;
 }
 
 static bool take_renewal(struct job *j, const json_t *in, struct order *o)
@@ -288,14 +305,14 @@ static bool take_renewal(struct job *j, const json_t *in, struct order *o)
 		!job_string(j, in, "role", false, &role) ||
 		!job_integer(j, in, "days", 1, 36500, &o->order.days))
 		return false;
-	if (find_renewable(j, name, role, &old, &e) < 0 || keep_names(j, old.der, o, &e) < 0) {
+	if (find_renewable(j, name, role, &old, &e) < 0 || server_keep_names(j, old.der, &o->names, &e) < 0) {
 		job_fail(j, &e);
 		return false;
 	}
 	o->order.name = old.name;
 	o->order.domain = old.domain;
-	hex_encode(old.serial, old.serial_bytes, o->renews);
-	o->order.renews = str_of(o->renews);
+	o->order.renews = server_cert_id(&old);
+	server_order_names(&o->order, &o->names);
 	if (!role_parse(old.role, &o->order.role)) {
 		err_set(&e, ERR_FATAL, "a stored certificate has an unknown role");
 		job_fail(j, &e);
@@ -353,6 +370,14 @@ static int audit_revocation(
 		buf_str(&detail), e);
 }
 
+void server_revoked(struct server *s, unsigned count)
+{
+	struct err e = ERR_INIT;
+	metric_add(METRIC_CERTS_REVOKED, count);
+	if (crl_sign(s->crl, &e) < 0)
+		log_event(LOG_WARN, "crl.not_signed", LF_ERR(&e));
+}
+
 static void run_revoke(struct job *j)
 {
 	struct server *s = server_of(j->request);
@@ -369,10 +394,7 @@ static void run_revoke(struct job *j)
 		job_fail(j, &e);
 		return;
 	}
-	metric_add(METRIC_CERTS_REVOKED, op.revoked_count);
-	/* For those elsewhere who read the list. The revocation stands, whatever becomes of it. */
-	if (crl_sign(s->crl, &e) < 0)
-		log_event(LOG_WARN, "crl.not_signed", LF_ERR(&e));
+	server_revoked(s, op.revoked_count);
 	struct json_out w = json_out_to(&j->body);
 	json_open_object(&w, NULL);
 	json_put_int(&w, "revoked", op.revoked_count);
@@ -405,7 +427,7 @@ static void list(struct job *j, struct store_cert_query *query, bool in_use_only
 	for (unsigned i = 0; i < count; i++) {
 		if (in_use_only && !in_use(s, &certs[i]))
 			continue;
-		put_cert(&w, NULL, s, &certs[i]);
+		server_put_cert(&w, NULL, s, &certs[i]);
 		json_close_object(&w);
 	}
 	json_close_array(&w);
@@ -450,7 +472,7 @@ static void run_show(struct job *j)
 		return;
 	}
 	struct json_out w = json_out_to(&j->body);
-	put_cert(&w, NULL, s, &cert);
+	server_put_cert(&w, NULL, s, &cert);
 	if (put_pem(&w, "certificate_pem", cert.der, &e) < 0)
 		job_fail(j, &e);
 	json_close_object(&w);

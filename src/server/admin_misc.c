@@ -30,17 +30,17 @@ static void run_stats(struct job *j)
 	json_close_object(&w);
 }
 
-static void put_client(struct json_out *w, const struct server *s, const struct store_client *c)
+void server_put_client(struct json_out *w, const struct server *s, const struct store_client *c)
 {
+	static const char *const statuses[CLIENT_STATUSES] = {"active", "suspended", "removed"};
 	char display_name[DOMAINS_DISPLAY_BYTES];
 	json_open_object(w, NULL);
 	json_put_str(w, "name", c->name);
 	json_put_str(w, "domain", c->domain);
 	if (domains_display_name(s->domains, c->domain, display_name))
 		json_put_str(w, "domain_display_name", str_of(display_name));
-	json_put_str(w, "status", c->status == CLIENT_SUSPENDED ? STR("suspended") : STR("active"));
+	json_put_str(w, "status", str_of(statuses[c->status]));
 	json_put_time(w, "created_at", c->created_at);
-	json_close_object(w);
 }
 
 static void run_clients(struct job *j)
@@ -51,6 +51,7 @@ static void run_clients(struct job *j)
 	unsigned limit, count;
 	struct err e = ERR_INIT;
 	struct str after = http_query(r, STR("cursor")), domain = http_query(r, STR("domain"));
+	bool removed = str_eq(http_query(r, STR("removed")), STR("true"));
 	if (!job_limit(j, &limit))
 		return;
 	if (store_read_clients(s->store, domain, after, limit, &j->arena, &rows, &count, &e) < 0) {
@@ -61,7 +62,10 @@ static void run_clients(struct job *j)
 	json_open_object(&w, NULL);
 	json_open_array(&w, "clients");
 	for (unsigned i = 0; i < count; i++)
-		put_client(&w, s, &rows[i]);
+		if (rows[i].status != CLIENT_REMOVED || removed) {
+			server_put_client(&w, s, &rows[i]);
+			json_close_object(&w);
+		}
 	json_close_array(&w);
 	if (count == limit)
 		json_put_str(&w, "next_cursor", rows[count - 1].name);
@@ -98,13 +102,19 @@ static void run_set_status(struct job *j, enum client_status status)
 		job_fail(j, &e);
 		return;
 	}
+	if (op.client.status == CLIENT_REMOVED) {
+		err_set(&e, ERR_CONFLICT, "the client was removed; add it again");
+		job_fail(j, &e);
+		return;
+	}
 	op.client.status = status;
 	if (set_status(s, &actor, &op, &e) < 0) {
 		job_fail(j, &e);
 		return;
 	}
 	struct json_out w = json_out_to(&j->body);
-	put_client(&w, s, &op.client);
+	server_put_client(&w, s, &op.client);
+	json_close_object(&w);
 }
 
 static void run_suspend(struct job *j)

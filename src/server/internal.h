@@ -5,13 +5,15 @@
 #include <stdatomic.h>
 
 #include "role/job.h"
+#include "server/attempts.h"
 #include "server/clients.h"
 #include "server/crl.h"
 #include "server/domains.h"
 #include "server/journal.h"
+#include "server/place.h"
 #include "server/server.h"
 
-enum { SESSIONS_MAX = 16, EPOCH_BYTES = 16 };
+enum { SESSIONS_MAX = 16, EPOCH_BYTES = 16, SERVER_NAMES_MAX = 16 };
 
 struct server {
 	struct role_context context; /* first: the health routes read it */
@@ -31,8 +33,14 @@ struct server {
 	struct mono upkeep_due; /* while nothing runs */
 	struct destination destination;
 	struct work_pool *pool;
-	_Atomic int64_t cert_days, cert_days_max; /* may change while handlers run */
-	pthread_mutex_t sync_lock;                /* one registry synchronisation at a time */
+	/* These may change while handlers run. */
+	_Atomic int64_t cert_days, cert_days_max, enroll_valid_ms, enroll_refusals, renew_overlap_ms;
+	int64_t renew_grace_ms;
+	struct attempts *attempts;  /* refused enrolments */
+	pthread_mutex_t place_lock; /* guards the next two, whose strings are ours */
+	struct place place, ingest_place;
+	const char *ingest_address; /* of server_listen_options */
+	pthread_mutex_t sync_lock;  /* one registry synchronisation at a time */
 
 	char epoch[2 * EPOCH_BYTES + 1]; /* of the feed's change numbers: see feed.c */
 	pthread_mutex_t feed_lock;       /* guards the next two */
@@ -78,6 +86,29 @@ struct str server_revoke_reason(struct str name);
 /* retention.c: takes out delivered messages whose time is over; once an hour. */
 MUST_CHECK int server_expire_messages(struct server *s, struct err *e);
 
+/* Whether the policy allows such a certificate; ERR_REJECT. The key is not looked at. */
+MUST_CHECK int server_check_order(const struct server *s, const struct server_order *order, struct err *e);
+
+struct store_cert_id server_cert_id(const struct store_cert *cert);
+
+/* Opens an object with what there is to say of a certificate; the caller closes it. */
+void server_put_cert(struct json_out *w, const char *key, const struct server *s, const struct store_cert *c);
+
+/* Likewise of a client. */
+void server_put_client(struct json_out *w, const struct server *s, const struct store_client *c);
+
+/* DNS names and addresses of a certificate that serves, for the one that renews it. */
+struct server_names {
+	struct str dns[SERVER_NAMES_MAX], addresses[SERVER_NAMES_MAX];
+	unsigned dns_count, address_count;
+};
+MUST_CHECK int server_keep_names(struct job *j, struct str der, struct server_names *ret, struct err *e);
+void server_order_names(struct server_order *order, const struct server_names *names);
+
+/* Counts what was revoked and signs the CRL, for those elsewhere who read it. The revocation stands, whatever
+ * becomes of the list. */
+void server_revoked(struct server *s, unsigned count);
+
 /* upkeep.c: what is due now and then; from server_tick. */
 void server_upkeep(struct server *s);
 
@@ -98,11 +129,13 @@ MUST_CHECK int deliver_batch(void *arg, struct delivery_item *items, unsigned co
 /* Route tables; each ends with method NULL. */
 extern const struct http_route admin_ca_routes[];
 extern const struct http_route admin_cert_routes[];
+extern const struct http_route admin_client_routes[];
 extern const struct http_route admin_message_routes[];
 extern const struct http_route admin_queue_routes[];
 extern const struct http_route admin_misc_routes[];
 extern const struct http_route admin_audit_routes[];
 extern const struct http_route ca_routes[];
+extern const struct http_route est_routes[];
 extern const struct http_route internal_routes[];
 
 /* All of them and the health routes; ends with NULL. */

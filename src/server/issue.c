@@ -9,8 +9,9 @@
 #include "message/message.h"
 #include "server/internal.h"
 
-static int check_order(const struct server *s, const struct server_order *order, int64_t days, struct err *e)
+int server_check_order(const struct server *s, const struct server_order *order, struct err *e)
 {
+	int64_t days = order->days ? order->days : s->cert_days;
 	if (!message_name_valid(order->name))
 		return err_set(e, ERR_REJECT,
 			"a name has 1 to 64 characters, letters, digits, '.', '_' or '-', and starts with a letter or digit");
@@ -18,7 +19,8 @@ static int check_order(const struct server *s, const struct server_order *order,
 		return err_set(e, ERR_REJECT,
 			"a domain has 1 to 64 characters, letters, digits, '.', '_' or '-', and starts with a letter or digit");
 	/* Who is there already stays, whatever became of the domain. */
-	if (order->role == ROLE_CLIENT && !order->renews.n && domains_check(s->domains, order->domain, e) < 0)
+	if (order->role == ROLE_CLIENT && !order->renews.serial_bytes &&
+		domains_check(s->domains, order->domain, e) < 0)
 		return -1;
 	if (days < 1 || days > s->cert_days_max)
 		return err_set(
@@ -41,8 +43,10 @@ static int register_cert(
 				.not_after = id->not_after,
 				.issued_at = clock_wall(s->clock),
 				.der = buf_str(&issued->der),
+				.renews = order->renews,
 			},
 		.create_client = id->role == ROLE_CLIENT,
+		.token = order->token,
 	};
 	memcpy(put.cert.serial, id->serial, sizeof(put.cert.serial));
 	memcpy(put.cert.issuer_key_id, id->issuer_key_id, sizeof(put.cert.issuer_key_id));
@@ -51,10 +55,11 @@ static int register_cert(
 	return id->role == ROLE_CLIENT ? clients_set(s->clients, order->name, order->domain, e) : 0;
 }
 
-static int audit_issue(struct server *s, const struct server_actor *actor, struct str renews,
+static int audit_issue(struct server *s, const struct server_actor *actor, const struct server_order *order,
 	const struct ca_issued *issued, struct err *e)
 {
-	char serial[2 * IDENTITY_SERIAL_BYTES + 1];
+	char serial[2 * IDENTITY_SERIAL_BYTES + 1], text[2 * IDENTITY_SERIAL_BYTES + 1];
+	bool renewal = order->renews.serial_bytes > 0;
 	hex_encode(issued->identity.serial, issued->identity.serial_bytes, serial);
 	AUTO(buf_auto) struct buf detail;
 	buf_init(&detail, 1024);
@@ -64,24 +69,29 @@ static int audit_issue(struct server *s, const struct server_actor *actor, struc
 	json_put_str(&w, "role", str_of(role_name(issued->identity.role)));
 	json_put_str(&w, "domain", str_of(issued->identity.domain));
 	json_put_time(&w, "not_after", issued->identity.not_after);
-	if (renews.n)
-		json_put_str(&w, "renews", renews);
+	if (renewal) {
+		hex_encode(order->renews.serial, order->renews.serial_bytes, text);
+		json_put_str(&w, "renews", str_of(text));
+	}
+	if (order->token) {
+		hex_encode(order->token->id, sizeof(order->token->id), text);
+		json_put_str(&w, "token", str_of(text));
+	}
 	json_close_object(&w);
-	return server_audit(s, actor, renews.n ? "certificate.renew" : "certificate.issue",
+	return server_audit(s, actor, renewal ? "certificate.renew" : "certificate.issue",
 		str_of(issued->identity.name), "ok", buf_str(&detail), e);
 }
 
 int server_issue(struct server *s, const struct server_actor *actor, const struct server_order *order,
 	struct ca_issued *ret, struct err *e)
 {
-	int64_t days = order->days ? order->days : s->cert_days;
-	if (check_order(s, order, days, e) < 0)
+	if (server_check_order(s, order, e) < 0)
 		return -1;
 	struct ca_request request = {
 		.role = order->role,
 		.name = order->name,
 		.domain = order->domain,
-		.days = days,
+		.days = order->days ? order->days : s->cert_days,
 		.public_key_der = order->public_key_der,
 		.dns_names = order->dns_names,
 		.dns_count = order->dns_count,
@@ -91,7 +101,7 @@ int server_issue(struct server *s, const struct server_actor *actor, const struc
 	struct ca_issued issued = {0};
 	if (ca_issue(s->ca, &request, &issued, e) < 0)
 		return -1;
-	if (register_cert(s, order, &issued, e) < 0 || audit_issue(s, actor, order->renews, &issued, e) < 0 ||
+	if (register_cert(s, order, &issued, e) < 0 || audit_issue(s, actor, order, &issued, e) < 0 ||
 		server_sync_registry(s, e) < 0) {
 		ca_issued_clear(&issued);
 		return -1;

@@ -109,10 +109,60 @@ static void check_store(void *arg, struct health_report *ret)
 		glance.healthy ? store_description(s->store) : glance.trouble);
 }
 
+static bool copy_text(const char **ret, const char *text)
+{
+	*ret = text ? strdup(text) : NULL;
+	return *ret || !text;
+}
+
+static void place_clear(struct place *p)
+{
+	free((char *)(uintptr_t)p->public_url);
+	free((char *)(uintptr_t)p->listen);
+	free((char *)(uintptr_t)p->names);
+}
+
+static int place_copy(const struct place *from, struct place *ret, struct err *e)
+{
+	bool copied = copy_text(&ret->public_url, from->public_url);
+	copied &= copy_text(&ret->listen, from->listen);
+	copied &= copy_text(&ret->names, from->names);
+	if (copied)
+		return 0;
+	place_clear(ret);
+	return err_oom(e);
+}
+
+/* Where devices are told to go from now on. */
+static int take_places(struct server *s, const struct config *c, struct err *e)
+{
+	struct place fresh[2], old[2];
+	if (place_copy(&(struct place){c->public_url, c->server_listen, c->tls_names}, &fresh[0], e) < 0)
+		return -1;
+	if (place_copy(&(struct place){c->ingest_public_url, NULL, c->tls_names}, &fresh[1], e) < 0) {
+		place_clear(&fresh[0]);
+		return -1;
+	}
+	pthread_mutex_lock(&s->place_lock);
+	old[0] = s->place;
+	old[1] = s->ingest_place;
+	s->place = fresh[0];
+	s->ingest_place = fresh[1];
+	pthread_mutex_unlock(&s->place_lock);
+	place_clear(&old[0]);
+	place_clear(&old[1]);
+	return 0;
+}
+
 static int take_config(struct server *s, const struct config *config, struct err *e)
 {
 	s->cert_days = config->cert_days;
 	s->cert_days_max = config->cert_days_max;
+	s->enroll_valid_ms = config->enroll_valid;
+	s->enroll_refusals = config->enroll_refusals;
+	s->renew_overlap_ms = config->renew_overlap;
+	if (take_places(s, config, e) < 0)
+		return -1;
 	return s->domains ? domains_reload(s->domains, config, e) : domains_new(config, &s->domains, e);
 }
 
@@ -146,7 +196,10 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	pthread_mutex_init(&s->sync_lock, NULL);
 	pthread_mutex_init(&s->feed_lock, NULL);
 	pthread_mutex_init(&s->session_lock, NULL);
+	pthread_mutex_init(&s->place_lock, NULL);
+	s->renew_grace_ms = o->config->renew_grace;
 	if (take_config(s, o->config, e) < 0 || draw_epoch(s, e) < 0 ||
+		attempts_new(o->clock, &s->attempts, e) < 0 ||
 		work_pool_start("admin", POOL_THREADS, POOL_LIMIT, &s->pool, e) < 0 ||
 		clients_load(o->store, &s->clients, e) < 0 ||
 		server_open_journal(s, o->revocation_journal, e) < 0 || server_sync_registry(s, e) < 0 ||
@@ -160,9 +213,9 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	return 0;
 }
 
-const struct http_route *const server_routes[] = {admin_ca_routes, admin_cert_routes, admin_message_routes,
-	admin_queue_routes, admin_misc_routes, admin_audit_routes, ca_routes, internal_routes, health_routes,
-	NULL};
+const struct http_route *const server_routes[] = {admin_ca_routes, admin_cert_routes, admin_client_routes,
+	admin_message_routes, admin_queue_routes, admin_misc_routes, admin_audit_routes, ca_routes,
+	est_routes, internal_routes, health_routes, NULL};
 
 /* Starts one listener, with what differs between them in `http`. Its table, kept in *routes, lives as long as
  * the server; `roles` as in routes_join. */
@@ -238,6 +291,8 @@ static int listen_crl(struct server *s, const struct server_listen_options *o, s
 
 int server_listen(struct server *s, const struct server_listen_options *o, struct err *e)
 {
+	if (!copy_text(&s->ingest_address, o->ingest_address))
+		return err_oom(e);
 	if (o->cert_file && listen_tls(s, o, e) < 0)
 		return -1;
 	if (o->cert_file && o->config->crl_listen && listen_crl(s, o, e) < 0)
@@ -314,9 +369,14 @@ void server_close(struct server *s)
 	domains_free(s->domains);
 	journal_close(s->journal);
 	crl_free(s->crl);
+	attempts_free(s->attempts);
+	place_clear(&s->place);
+	place_clear(&s->ingest_place);
+	free((char *)(uintptr_t)s->ingest_address);
 	for (unsigned i = 0; i < s->session_count; i++)
 		deliver_close(s->sessions[i]);
 	pthread_mutex_destroy(&s->session_lock);
+	pthread_mutex_destroy(&s->place_lock);
 	pthread_mutex_destroy(&s->feed_lock);
 	pthread_mutex_destroy(&s->sync_lock);
 	free(s);

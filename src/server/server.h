@@ -43,6 +43,8 @@ struct server_listen_options {
 	const struct config *config;
 	const char *admin_socket;                   /* path; NULL: none */
 	const char *cert_file, *key_file, *ca_file; /* of the TLS listener; cert_file NULL: no TLS listener */
+	const char
+		*ingest_address; /* where clients send to this process, for enrolment tokens; NULL: nowhere */
 	int listen_fd; /* its socket, listening already, is taken over; -1: `server_listen` is bound */
 	struct loop *const *loops;
 	unsigned loop_count;
@@ -93,7 +95,8 @@ struct server_order {
 	unsigned dns_count;
 	const struct str *addresses;
 	unsigned address_count;
-	struct str renews; /* serial of the one before, for the audit trail; empty: there is none */
+	struct store_cert_id renews;         /* the one before; none: it is the first */
+	const struct store_token_key *token; /* what it is enrolled with; NULL: an administrator's doing */
 };
 
 /* Issues, registers, audits, and only then hands out. */
