@@ -115,6 +115,7 @@ static void collect_queue(const struct queue *queue)
 			(double)counts[i].count);
 	metric_set(METRIC_QUEUE_WAITING, glance.group.waiting);
 	metric_set(METRIC_QUEUE_OLDEST, age_seconds(glance.oldest_accepted_at));
+	metric_set(METRIC_QUEUE_OLDEST_DUE, age_seconds(glance.oldest_due_at));
 	metric_set(METRIC_SPOOL_ACTIVE, glance.spooling);
 	metric_set(METRIC_SPOOL_MESSAGES, (double)glance.spooled);
 	metric_set(METRIC_SPOOL_OLDEST, age_seconds(glance.spooled_accepted_at));

@@ -1,12 +1,15 @@
-/* queue.c - sealpost queue: what waits, what failed, and the two switches. */
+/* queue.c - sealpost queue: what waits, what failed, and the two switches. What changes dead letters is in
+ * queue_change.c. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/auto.h"
 #include "base/json.h"
 #include "cli/admin.h"
+#include "cli/queue.h"
 #include "cli/term.h"
 #include "message/state.h"
+#include "message/uuid.h"
 
 enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 500 };
 
@@ -81,40 +84,53 @@ static void print_entries(const json_t *entries)
 		term_error("queue list", "%s", e.text);
 }
 
-static int list(const char *command, struct settings *settings, const char *status, int64_t limit, bool json)
+struct listing {
+	struct settings settings;
+	struct queue_choice choice;
+	int64_t limit;
+	bool json;
+};
+
+/* With --json each message comes with its attempts. */
+static int list(const char *command, struct listing *l, const char *status)
 {
-	char text[32];
-	snprintf(text, sizeof(text), "%lld", (long long)limit);
+	char limit[32];
+	snprintf(limit, sizeof(limit), "%lld", (long long)l->limit);
 	struct err e = ERR_INIT;
 	AUTO(json_auto) json_t *answer = NULL;
-	AUTO(free_auto)
-	char *path = admin_path("/admin/queue/messages", "limit", text, "status", status, (char *)NULL);
+	AUTO(free_auto) char *path = NULL;
+	if (queue_choice_settle(&l->choice, &e) < 0)
+		return cli_usage_error(command, "%s", e.text);
+	path = admin_path("/admin/queue/messages", "limit", limit, "status", status, "client",
+		l->choice.client, "domain", l->choice.domain, "reason_has", l->choice.error,
+		"accepted_before", l->choice.before, "attempts", l->json ? "true" : NULL, (char *)NULL);
 	if (!path)
 		err_oom(&e);
-	if (!path || admin_once(settings, "GET", path, NULL, &answer, &e) < 0)
+	if (!path || admin_once(&l->settings, "GET", path, NULL, &answer, &e) < 0)
 		return cli_fail(command, &e);
-	if (json)
+	if (l->json)
 		print_json(json_object_get(answer, "messages"));
 	else
 		print_entries(json_object_get(answer, "messages"));
 	return EXIT_DONE;
 }
 
+#define LISTING_OPTIONS(l)                                                                                   \
+	ADMIN_OPTIONS((l).settings), QUEUE_CHOICE_OPTIONS((l).choice),                                       \
+		{"limit", ARG_INT, &(l).limit, "N", "at most N; default 50", 1, LIMIT_MAX},                  \
+	{                                                                                                    \
+		"json", ARG_FLAG, &(l).json, NULL, "as one JSON array, with every attempt"                   \
+	}
+
 static int cmd_list(int argc, char **argv)
 {
-	struct settings settings = {.data = NULL};
-	int64_t limit = LIMIT_DEFAULT;
-	bool json = false;
-	const struct arg options[] = {
-		ADMIN_OPTIONS(settings),
-		{"limit", ARG_INT, &limit, "N", "at most N; default 50", 1, LIMIT_MAX},
-		{"json", ARG_FLAG, &json, NULL, "as one JSON array"},
-		{0},
-	};
+	struct listing l = {.limit = LIMIT_DEFAULT};
+	const struct arg options[] = {LISTING_OPTIONS(l), {0}};
 	struct args a = {.command = "queue list",
-		.usage = "[queued|processing|failed] [--limit N] [--json]",
+		.usage =
+			"[queued|processing|failed] [--client NAME] [--domain D] [--error TEXT] [--before TIME] [--limit N] [--json]",
 		.summary = "Lists the messages in the queue, oldest first, without their text.",
-		.example = "  sealpost queue list failed",
+		.example = "  sealpost queue list failed\n  sealpost queue list queued --older-than 10m",
 		.options = options,
 		.rest_max = 1};
 	int code;
@@ -125,142 +141,97 @@ static int cmd_list(int argc, char **argv)
 	if (status && (!message_state_parse(str_of(status), &state) || state == MESSAGE_DELIVERED))
 		return cli_usage_error(
 			"queue list", "queued, processing or failed is expected, not '%s'", status);
-	return list("queue list", &settings, status, limit, json);
+	return list("queue list", &l, status);
 }
 
 static int cmd_dead(int argc, char **argv)
 {
-	struct settings settings = {.data = NULL};
-	int64_t limit = LIMIT_DEFAULT;
-	bool json = false;
-	const struct arg options[] = {
-		ADMIN_OPTIONS(settings),
-		{"limit", ARG_INT, &limit, "N", "at most N; default 50", 1, LIMIT_MAX},
-		{"json", ARG_FLAG, &json, NULL, "as one JSON array"},
-		{0},
-	};
+	struct listing l = {.limit = LIMIT_DEFAULT};
+	const struct arg options[] = {LISTING_OPTIONS(l), {0}};
 	struct args a = {.command = "queue dead",
-		.usage = "[--limit N] [--json]",
+		.usage = "[--client NAME] [--domain D] [--error TEXT] [--before TIME] [--limit N] [--json]",
 		.summary =
 			"Lists dead letters: messages that were rejected or given up, kept until redriven or purged.",
-		.example = "  sealpost queue dead",
+		.example = "  sealpost queue dead --error unknown_client",
 		.options = options};
 	int code;
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
-	return list("queue dead", &settings, "failed", limit, json);
+	return list("queue dead", &l, "failed");
 }
 
-/* --- queue redrive, queue purge --- */
+/* --- queue show --- */
 
-struct selection {
-	struct settings settings;
-	const char *client, *domain, *error, *before;
-	bool all, dry_run, json;
-};
-
-/* NULL when not every filter could be taken (invalid UTF-8, no memory): without one, more would be changed.
- */
-static json_t *selection_body(const struct selection *s, const struct args *a)
+static void print_field(const char *name, const json_t *entry, const char *key)
 {
-	const struct {
-		const char *key, *value;
-	} filters[] = {{"client", s->client}, {"domain", s->domain}, {"reason_has", s->error},
-		{"accepted_before", s->before}};
-	AUTO(json_auto) json_t *body = json_object();
-	AUTO(json_auto) json_t *ids = json_array();
-	bool whole = body && ids;
-	for (size_t i = 0; whole && i < ARRAY_LEN(filters); i++)
-		if (filters[i].value)
-			whole = json_object_set_new(body, filters[i].key, json_string(filters[i].value)) == 0;
-	for (unsigned i = 0; whole && i < a->rest_count; i++)
-		whole = json_array_append_new(ids, json_string(a->rest[i])) == 0;
-	if (whole && a->rest_count)
-		whole = json_object_set(body, "ids", ids) == 0;
-	if (whole && s->all)
-		whole = json_object_set_new(body, "all", json_true()) == 0;
-	if (whole && s->dry_run)
-		whole = json_object_set_new(body, "dry_run", json_true()) == 0;
-	return whole ? TAKE(body) : NULL;
+	if (*json_text(entry, key))
+		printf("%-10s %s\n", name, json_text(entry, key));
 }
 
-/* Repeats the request while the server says that more match: each call is one bounded transaction. */
-static int change_dead(
-	const char *command, const char *path, const char *done, struct selection *s, const struct args *a)
+static int print_entry(const json_t *entry)
 {
+	static const struct term_column columns[] = {
+		{"ATTEMPT", true}, {"AT", false}, {"WORKER", false}, {"ERROR", false}};
+	const json_t *attempts = json_object_get(entry, "attempts"), *attempt;
+	AUTO(term_table_free_auto) struct term_table *t = term_table_new(columns, ARRAY_LEN(columns));
 	struct err e = ERR_INIT;
-	struct admin *admin = NULL;
-	AUTO(json_auto) json_t *body = selection_body(s, a);
-	int64_t matched = 0;
-	bool more = true;
-	int rc = body ? admin_open(&s->settings, &admin, &e)
-		      : err_set(&e, ERR_REJECT, "ids and filters must be valid UTF-8");
-	while (rc >= 0 && more) {
-		AUTO(json_auto) json_t *answer = NULL;
-		rc = admin_call(admin, "POST", path, body, &answer, &e);
-		if (rc < 0)
-			break;
-		matched += json_number(answer, "matched");
-		more = !s->dry_run && json_is_true(json_object_get(answer, "more"));
-		term_progress("%lld messages %s", (long long)matched, done);
+	size_t i;
+	if (!t)
+		return cli_fail("queue show", (err_oom(&e), &e));
+	print_field("message", entry, "message_id");
+	print_field("client", entry, "client_id");
+	print_field("domain", entry, "domain");
+	print_field("status", entry, "status");
+	print_field("queued", entry, "queued_at");
+	print_field("due", entry, "due_at");
+	printf("%-10s %lld\n", "attempts", (long long)json_number(entry, "attempt_count"));
+	if (!json_array_size(attempts))
+		return EXIT_DONE;
+	/* Only the newest are kept. */
+	long long number =
+		(long long)json_number(entry, "attempt_count") - (long long)json_array_size(attempts);
+	json_array_foreach(attempts, i, attempt)
+	{
+		term_table_cell(t, "%lld", ++number);
+		term_table_cell(t, "%s", json_text(attempt, "at"));
+		term_table_cell(t, "%s", json_text(attempt, "worker"));
+		term_table_cell(t, "%s", json_text(attempt, "error_message"));
 	}
-	term_progress_clear();
-	admin_close(admin);
-	settings_clear(&s->settings);
-	if (rc < 0)
-		return cli_fail(command, &e);
-	if (s->json)
-		printf("{\"matched\":%lld,\"dry_run\":%s}\n", (long long)matched,
-			s->dry_run ? "true" : "false");
-	else if (s->dry_run)
-		printf("%lld messages would be %s\n", (long long)matched, done);
-	else
-		printf("%lld messages %s\n", (long long)matched, done);
-	return EXIT_DONE;
+	putchar('\n');
+	return term_table_print(t, stdout, &e) < 0 ? cli_fail("queue show", &e) : EXIT_DONE;
 }
 
-static int cmd_change(int argc, char **argv, const char *command, const char *path, const char *done,
-	const char *summary, const char *example)
+static int cmd_show(int argc, char **argv)
 {
-	struct selection s = {.all = false};
+	struct settings settings = {.data = NULL};
+	bool json = false;
 	const struct arg options[] = {
-		ADMIN_OPTIONS(s.settings),
-		{"client", ARG_TEXT, &s.client, "NAME", "only this client's"},
-		{"domain", ARG_TEXT, &s.domain, "D", "only this domain's"},
-		{"error", ARG_TEXT, &s.error, "TEXT", "only those whose last error has this text"},
-		{"before", ARG_TEXT, &s.before, "TIME", "only those accepted before, RFC 3339"},
-		{"all", ARG_FLAG, &s.all, NULL, "every dead letter"},
-		{"dry-run", ARG_FLAG, &s.dry_run, NULL, "only count"},
-		{"json", ARG_FLAG, &s.json, NULL, "as JSON"},
-		{0},
-	};
-	struct args a = {.command = command,
-		.usage =
-			"ID… | --client NAME | --domain D | --error TEXT | --before TIME | --all [--dry-run]",
-		.summary = summary,
-		.example = example,
+		ADMIN_OPTIONS(settings), {"json", ARG_FLAG, &json, NULL, "as JSON"}, {0}};
+	struct args a = {.command = "queue show",
+		.usage = "ID [--json]",
+		.summary =
+			"Shows a message in the queue with its attempts: when, by which worker, why they failed.",
+		.example = "  sealpost queue show 019a1b2c-3d4e-7f50-8a6b-7c8d9e0f1a2b",
 		.options = options,
-		.rest_max = ARG_REST_MAX};
+		.rest_min = 1,
+		.rest_max = 1};
 	int code;
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
-	if (!a.rest_count && !s.client && !s.domain && !s.error && !s.before && !s.all)
-		return cli_usage_error(command, "which dead letters? Give ids, a filter or --all");
-	return change_dead(command, path, done, &s, &a);
-}
-
-static int cmd_redrive(int argc, char **argv)
-{
-	return cmd_change(argc, argv, "queue redrive", "/admin/queue/redrive", "redriven",
-		"Puts dead letters back into the queue; their attempts start again from zero.",
-		"  sealpost queue redrive --domain example.com --dry-run");
-}
-
-static int cmd_purge(int argc, char **argv)
-{
-	return cmd_change(argc, argv, "queue purge", "/admin/queue/purge", "purged",
-		"Deletes dead letters for good.",
-		"  sealpost queue purge --before 2026-01-01T00:00:00Z --dry-run");
+	struct err e = ERR_INIT;
+	AUTO(json_auto) json_t *answer = NULL;
+	struct uuid id;
+	char text[UUID_TEXT_BYTES], path[80];
+	if (!uuid_parse(str_of(a.rest[0]), &id))
+		return cli_usage_error("queue show", "'%s' is not a message id", a.rest[0]);
+	uuid_format(&id, text);
+	snprintf(path, sizeof(path), "/admin/queue/messages/%s", text);
+	if (admin_once(&settings, "GET", path, NULL, &answer, &e) < 0)
+		return cli_fail("queue show", &e);
+	if (!json)
+		return print_entry(answer);
+	print_json(answer);
+	return EXIT_DONE;
 }
 
 /* --- queue pause, queue resume --- */
@@ -317,8 +288,9 @@ int cmd_queue(int argc, char **argv)
 		{"stats", NULL, "counts, ages, pauses", cmd_stats},
 		{"list", NULL, "list what is in the queue", cmd_list},
 		{"dead", NULL, "list dead letters", cmd_dead},
-		{"redrive", NULL, "put dead letters back", cmd_redrive},
-		{"purge", NULL, "delete dead letters", cmd_purge},
+		{"show", NULL, "show one message with its attempts", cmd_show},
+		{"redrive", NULL, "put dead letters back", cmd_queue_redrive},
+		{"purge", NULL, "delete dead letters", cmd_queue_purge},
 		{"pause", NULL, "pause accepting or delivery", cmd_pause},
 		{"resume", NULL, "end a pause", cmd_resume},
 		{0},

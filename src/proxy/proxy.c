@@ -38,11 +38,15 @@ static void check_queue(void *arg, struct health_report *ret)
 		snprintf(ret->detail, sizeof(ret->detail), "%s", glance.trouble);
 	} else if (glance.accept_paused) {
 		ret->status = HEALTH_FAILED;
-		snprintf(ret->detail, sizeof(ret->detail), "accepting is paused");
+		snprintf(ret->detail, sizeof(ret->detail), "accepting is paused: %s", glance.accept_reason);
 	} else if (glance.spooling) {
 		ret->status = HEALTH_DEGRADED;
 		snprintf(ret->detail, sizeof(ret->detail), "accepting into the spool, %llu there; %s",
 			(unsigned long long)glance.spooled, glance.spool_reason);
+	} else if (glance.delivery_paused) {
+		ret->status = HEALTH_DEGRADED;
+		snprintf(ret->detail, sizeof(ret->detail), "delivery is paused, %llu queued: %s",
+			(unsigned long long)glance.queued, glance.delivery_reason);
 	} else {
 		snprintf(ret->detail, sizeof(ret->detail), "%llu queued, %llu processing, %llu failed; %s",
 			(unsigned long long)glance.queued, (unsigned long long)glance.processing,

@@ -80,6 +80,11 @@ static void publish(struct queue *q)
 		.spooled_accepted_at = q->stats.spooled_accepted_at,
 	};
 	static_assert(sizeof(glance.spool_reason) == sizeof(q->stats.spool_reason), "one size of reasons");
+	if (q->stats.oldest_due_ms > 0)
+		glance.oldest_due_at.ms = clock_wall(q->clock).ms - q->stats.oldest_due_ms;
+	static_assert(sizeof(glance.accept_reason) == sizeof(q->stats.accept_reason), "one size of reasons");
+	memcpy(glance.accept_reason, q->stats.accept_reason, sizeof(glance.accept_reason));
+	memcpy(glance.delivery_reason, q->stats.delivery_reason, sizeof(glance.delivery_reason));
 	memcpy(glance.spool_reason, q->stats.spool_reason, sizeof(glance.spool_reason));
 	snprintf(glance.trouble, sizeof(glance.trouble), "%.*s", (int)sizeof(glance.trouble) - 1,
 		q->trouble.text);

@@ -247,7 +247,9 @@ MUST_CHECK int queue_wait(struct queue *q, enum queue_kind kind, struct group_op
 struct queue_glance {
 	uint64_t queued, processing, failed;
 	struct wall oldest_accepted_at; /* .ms == 0 when empty */
+	struct wall oldest_due_at;      /* since when the most overdue one is due; .ms == 0: none is */
 	bool accept_paused, delivery_paused;
+	char accept_reason[128], delivery_reason[128];
 	bool healthy;      /* the last commit succeeded */
 	char trouble[160]; /* why not */
 	bool spooling;     /* accepting, but into the spool: the engine is away */

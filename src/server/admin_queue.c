@@ -4,7 +4,7 @@
 #include "base/auto.h"
 #include "server/internal.h"
 
-enum { IDS_MAX = 1000, BATCH_MAX = 10000 };
+enum { IDS_MAX = 1000, BATCH_MAX = 10000, FILTER_BYTES = 200, DETAIL_BYTES = 4096 };
 
 #define ADMIN ROLE_BIT(ROLE_ADMIN)
 
@@ -61,6 +61,20 @@ static void put_entry(struct json_out *w, const struct queue_entry *entry)
 		json_put_str(w, "error_message", entry->last_reason);
 }
 
+static void put_attempts(struct json_out *w, const struct queue_entry *entry)
+{
+	json_open_array(w, "attempts");
+	for (unsigned i = 0; i < entry->attempts_kept; i++) {
+		const struct queue_attempt *attempt = &entry->attempts[i];
+		json_open_object(w, NULL);
+		json_put_time(w, "at", attempt->at);
+		json_put_str(w, "worker", attempt->worker);
+		json_put_str(w, "error_message", attempt->reason);
+		json_close_object(w);
+	}
+	json_close_array(w);
+}
+
 static bool take_state(struct job *j, int *ret)
 {
 	struct str text = http_query(j->request, STR("status"));
@@ -76,17 +90,33 @@ static bool take_state(struct job *j, int *ret)
 	return true;
 }
 
+/* One entry of a list; a list has no attempts of its own, they are looked up. A message that is gone meanwhile
+ * has none. */
+static void put_listed(struct job *j, struct json_out *w, const struct queue_entry *entry, bool with_attempts)
+{
+	struct queue_find find = {.id = entry->id, .arena = &j->arena};
+	struct err e = ERR_INIT;
+	put_entry(w, entry);
+	if (with_attempts && queue_wait(server_of(j->request)->queue, QUEUE_FIND, &find.op, &e) >= 0)
+		put_attempts(w, &find.entry);
+	json_close_object(w);
+}
+
 static void run_list(struct job *j)
 {
 	struct http_request *r = j->request;
 	struct queue_list op = {
-		.filter = {.client_id = http_query(r, STR("client")), .domain = http_query(r, STR("domain"))},
+		.filter = {.client_id = http_query(r, STR("client")),
+			.domain = http_query(r, STR("domain")),
+			.reason_has = http_query(r, STR("reason_has"))},
 		.arena = &j->arena,
 	};
+	bool with_attempts = str_eq(http_query(r, STR("attempts")), STR("true"));
 	int64_t cursor;
 	struct err e = ERR_INIT;
 	if (!has_queue(j) || !job_limit(j, &op.max) || !job_cursor(j, &cursor) ||
-		!take_state(j, &op.filter.state))
+		!take_state(j, &op.filter.state) ||
+		!job_query_time(j, "accepted_before", &op.filter.accepted_before))
 		return;
 	op.after_key = (uint64_t)cursor;
 	if (queue_wait(server_of(r)->queue, QUEUE_LIST, &op.op, &e) < 0) {
@@ -96,10 +126,8 @@ static void run_list(struct job *j)
 	struct json_out w = json_out_to(&j->body);
 	json_open_object(&w, NULL);
 	json_open_array(&w, "messages");
-	for (unsigned i = 0; i < op.count; i++) {
-		put_entry(&w, &op.entries[i]);
-		json_close_object(&w);
-	}
+	for (unsigned i = 0; i < op.count; i++)
+		put_listed(j, &w, &op.entries[i], with_attempts);
 	json_close_array(&w);
 	job_put_cursor(&w, op.count == op.max ? (int64_t)uuid_order_key(&op.entries[op.count - 1].id) : 0);
 	json_close_object(&w);
@@ -122,16 +150,7 @@ static void run_show(struct job *j)
 	}
 	struct json_out w = json_out_to(&j->body);
 	put_entry(&w, &op.entry);
-	json_open_array(&w, "attempts");
-	for (unsigned i = 0; i < op.entry.attempts_kept; i++) {
-		const struct queue_attempt *attempt = &op.entry.attempts[i];
-		json_open_object(&w, NULL);
-		json_put_time(&w, "at", attempt->at);
-		json_put_str(&w, "worker", attempt->worker);
-		json_put_str(&w, "error_message", attempt->reason);
-		json_close_object(&w);
-	}
-	json_close_array(&w);
+	put_attempts(&w, &op.entry);
 	json_close_object(&w);
 }
 
@@ -183,9 +202,16 @@ static bool take_selection(struct job *j, const json_t *in, struct selection *re
 		!job_integer(j, in, "max", 1, BATCH_MAX, &ret->max) ||
 		!job_boolean(j, in, "dry_run", &ret->dry_run) || !job_boolean(j, in, "all", &ret->all))
 		return false;
+	if (ret->dry_run && !json_object_get(in, "max"))
+		ret->max = UINT32_MAX; /* counting holds nobody up */
 	if (before.n && !wall_parse(before, &ret->filter.accepted_before)) {
 		job_invalid(j, "/accepted_before", "not_a_time",
 			"a time such as 2026-01-31T12:00:00Z is expected");
+		return false;
+	}
+	if (ret->filter.client_id.n > FILTER_BYTES || ret->filter.domain.n > FILTER_BYTES ||
+		ret->filter.reason_has.n > FILTER_BYTES) {
+		job_invalid(j, "", "too_long", "a filter has at most 200 bytes");
 		return false;
 	}
 	bool filtered =
@@ -197,6 +223,30 @@ static bool take_selection(struct job *j, const json_t *in, struct selection *re
 	return true;
 }
 
+/* Which ones, for the audit trail. */
+static void write_detail(struct buf *out, const struct selection *selection, uint64_t matched)
+{
+	const struct queue_filter *filter = &selection->filter;
+	const struct {
+		const char *key;
+		struct str value;
+	} texts[] = {{"client", filter->client_id}, {"domain", filter->domain},
+		{"reason_has", filter->reason_has}};
+	struct json_out w = json_out_to(out);
+	json_open_object(&w, NULL);
+	json_put_int(&w, "messages", (int64_t)matched);
+	if (selection->id_count)
+		json_put_int(&w, "ids", selection->id_count);
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+		if (texts[i].value.n)
+			json_put_str(&w, texts[i].key, texts[i].value);
+	if (filter->accepted_before.ms)
+		json_put_time(&w, "accepted_before", filter->accepted_before);
+	if (selection->all)
+		json_put_bool(&w, "all", true);
+	json_close_object(&w);
+}
+
 static void answer_matched(
 	struct job *j, const char *action, const struct selection *selection, uint64_t matched)
 {
@@ -204,8 +254,8 @@ static void answer_matched(
 	struct server_actor actor = server_actor_of(j->request);
 	struct err e = ERR_INIT;
 	AUTO(buf_auto) struct buf detail;
-	buf_init(&detail, 256);
-	buf_addf(&detail, "{\"messages\":%llu}", (unsigned long long)matched);
+	buf_init(&detail, DETAIL_BYTES);
+	write_detail(&detail, selection, matched);
 	if (!selection->dry_run &&
 		server_audit(s, &actor, action, STR("dead letters"), "ok", buf_str(&detail), &e) < 0) {
 		job_fail(j, &e);
@@ -279,8 +329,14 @@ static void set_pause(struct job *j, bool on)
 	}
 	memcpy(op.reason, reason.p, reason.n);
 	struct server_actor actor = server_actor_of(j->request);
+	AUTO(buf_auto) struct buf detail;
+	buf_init(&detail, DETAIL_BYTES);
+	struct json_out w = json_out_to(&detail);
+	json_open_object(&w, NULL);
+	json_put_str(&w, "reason", reason);
+	json_close_object(&w);
 	if (queue_wait(s->queue, QUEUE_PAUSE, &op.op, &e) < 0 ||
-		server_audit(s, &actor, on ? "queue.pause" : "queue.resume", what, "ok", (struct str){"", 0},
+		server_audit(s, &actor, on ? "queue.pause" : "queue.resume", what, "ok", buf_str(&detail),
 			&e) < 0) {
 		job_fail(j, &e);
 		return;

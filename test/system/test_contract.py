@@ -335,7 +335,7 @@ def test_accepting_is_paused(site, protocol):
         assert client.get("/livez").status == 200
         ready, health = client.get("/readyz"), client.get("/api/v1/health")
         assert (ready.status, health.status) == (503, 503)
-        assert "paused" in ready.body.decode() and int(ready.header("retry-after")) >= 1
+        assert "moving house" in ready.body.decode() and int(ready.header("retry-after")) >= 1
         assert health.json["status"] == "unhealthy"
         assert health.json["checks"]["queue"]["status"] == "failed"
         site.daemon.cli("queue", "resume", "accept")

@@ -9,6 +9,8 @@ import os
 import re
 import signal
 import subprocess
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,6 +194,20 @@ class Sealpost:
         return set(ids)
 
     # --- where it listens ---
+
+    def health(self):
+        """The whole health answer, healthy or not, from the metrics listener."""
+        try:
+            with urllib.request.urlopen(self.ready["metrics"] + "/api/v1/health") as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as e:
+            return json.load(e)
+
+    def metrics(self):
+        """The metrics page: {"name{label=\"value\"}": value}."""
+        with urllib.request.urlopen(self.ready["metrics"] + "/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
 
     def address(self, listener="ingest"):
         host, port = self.ready[listener].split("://")[1].rsplit(":", 1)
