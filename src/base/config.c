@@ -101,7 +101,26 @@ static void clear_values(const struct config_table *t, void *base)
 
 /* --- the file --- */
 
+/* A configuration in the making. */
+struct making {
+	struct config *config;
+	const struct config_source *source;
+	unsigned mistakes;
+};
+
+/* After a failure: whether it was a mistake that somebody was told of, so that reading goes on (0), or not (-1). */
+static int pass_mistake(struct making *m, struct err *e)
+{
+	struct err ignored = ERR_INIT, *what = e ? e : &ignored;
+	if (!m->source->mistake || (what->kind != ERR_REJECT && what->kind != ERR_FORBIDDEN))
+		return -1;
+	m->source->mistake(m->source->arg, what);
+	m->mistakes++;
+	return 0;
+}
+
 struct reader {
+	struct making *making;
 	const char *file;
 	struct config *config;
 	yaml_parser_t parser;
@@ -177,21 +196,68 @@ static bool is_null(const struct reader *r)
 	return false;
 }
 
-/* The current event is a key; takes its value too. lines[] is where each option was given before, or 0. */
-static int read_option(
-	struct reader *r, const struct config_table *t, void *base, size_t *lines, struct err *e)
+/* To the end of the value that the current event begins. */
+static int skip_value(struct reader *r, struct err *e)
+{
+	for (unsigned depth = 0;;) {
+		switch (r->event.type) {
+		case YAML_MAPPING_START_EVENT:
+		case YAML_SEQUENCE_START_EVENT:
+			depth++;
+			break;
+		case YAML_MAPPING_END_EVENT:
+		case YAML_SEQUENCE_END_EVENT:
+			depth--;
+			break;
+		default:
+			break;
+		}
+		if (depth == 0)
+			return 0;
+		if (next_event(r, e) < 0)
+			return -1;
+	}
+}
+
+/* After a mistake: tells of it, and goes to the end of the value that the current event begins. */
+static int pass_value(struct reader *r, struct err *e)
+{
+	return pass_mistake(r->making, e) < 0 ? -1 : skip_value(r, e);
+}
+
+/* The same, where the current event is the key. */
+static int pass_key(struct reader *r, struct err *e)
+{
+	return pass_mistake(r->making, e) < 0 || next_event(r, e) < 0 ? -1 : skip_value(r, e);
+}
+
+/* The option that the current event names; NULL: a mistake. lines[] is where each was given before, or 0. */
+static const struct config_option *known_option(
+	const struct reader *r, const struct config_table *t, size_t *lines, struct err *e)
 {
 	const struct config_option *o = find(t, scalar_of(r));
 	if (!o) {
 		unknown_option(t, scalar_of(r), e);
-		return at_event(r, e);
+		at_event(r, e);
+		return NULL;
 	}
 	size_t *line = &lines[o - t->options];
 	if (*line) {
 		err_set(e, ERR_REJECT, "%s is given twice, first on line %zu", o->name, *line);
-		return at_event(r, e);
+		at_event(r, e);
+		return NULL;
 	}
 	*line = line_of(r);
+	return o;
+}
+
+/* The current event is a key; takes its value too. */
+static int read_option(
+	struct reader *r, const struct config_table *t, void *base, size_t *lines, struct err *e)
+{
+	const struct config_option *o = known_option(r, t, lines, e);
+	if (!o)
+		return pass_key(r, e);
 	if (next_event(r, e) < 0)
 		return -1;
 	int rc;
@@ -199,11 +265,11 @@ static int read_option(
 		rc = err_set(e, ERR_REJECT, "takes one value, not a list or a mapping");
 	else
 		rc = config_value_parse(o, is_null(r) ? STR("") : scalar_of(r), base, e);
-	if (rc < 0) {
-		err_context(e, "%s", o->name);
-		return at_event(r, e);
-	}
-	return 0;
+	if (rc >= 0)
+		return 0;
+	err_context(e, "%s", o->name);
+	at_event(r, e);
+	return pass_value(r, e);
 }
 
 /* Goes to the next key of the mapping; false at its end and on failure, which *ret_rc tells apart. */
@@ -251,18 +317,22 @@ static struct config_domain *add_domain(struct reader *r, struct err *e)
 /* The current event is a domain's name. */
 static int read_domain(struct reader *r, struct err *e)
 {
-	if (!is_domain_name(scalar_of(r)))
-		return refuse(r,
+	if (!is_domain_name(scalar_of(r))) {
+		refuse(r,
 			"a domain's name has letters, digits and, after the first, '.', '_' and '-'; "
 			"at most 64 of them",
 			e);
+		return pass_key(r, e);
+	}
 	struct config_domain *d = add_domain(r, e);
 	if (!d || next_event(r, e) < 0)
 		return -1;
 	if (is_null(r))
 		return 0;
-	if (r->event.type != YAML_MAPPING_START_EVENT)
-		return refuse(r, "expected the options of the domain, indented", e);
+	if (r->event.type != YAML_MAPPING_START_EVENT) {
+		refuse(r, "expected the options of the domain, indented", e);
+		return pass_value(r, e);
+	}
 	size_t lines[DOMAIN_OPTION_COUNT] = {0};
 	int rc;
 	while (next_key(r, &rc, e)) {
@@ -275,15 +345,19 @@ static int read_domain(struct reader *r, struct err *e)
 /* The current event is the key `domains`. */
 static int read_domains(struct reader *r, struct err *e)
 {
-	if (r->has_domains)
-		return refuse(r, "domains is given twice", e);
+	if (r->has_domains) {
+		refuse(r, "domains is given twice", e);
+		return pass_key(r, e);
+	}
 	r->has_domains = true;
 	if (next_event(r, e) < 0)
 		return -1;
 	if (is_null(r))
 		return 0;
-	if (r->event.type != YAML_MAPPING_START_EVENT)
-		return refuse(r, "domains: expected the names of domains, indented", e);
+	if (r->event.type != YAML_MAPPING_START_EVENT) {
+		refuse(r, "domains: expected the names of domains, indented", e);
+		return pass_value(r, e);
+	}
 	int rc;
 	while (next_key(r, &rc, e)) {
 		if (read_domain(r, e) < 0)
@@ -345,21 +419,26 @@ static int by_name_then_line(const void *a, const void *b)
 	return c ? c : (x->line > y->line) - (x->line < y->line);
 }
 
-static int sort_domains(struct config *c, struct err *e)
+static int sort_domains(struct making *m, struct err *e)
 {
+	struct config *c = m->config;
 	if (c->domain_count)
 		qsort(c->domains, c->domain_count, sizeof(*c->domains), by_name_then_line);
 	for (size_t i = 1; i < c->domain_count; i++) {
 		const struct config_domain *first = &c->domains[i - 1], *second = &c->domains[i];
-		if (strcmp(first->name, second->name) == 0)
-			return err_set(e, ERR_REJECT, "%s:%zu: domain '%s' is given twice, first on line %zu",
-				c->file, second->line, second->name, first->line);
+		if (strcmp(first->name, second->name) != 0)
+			continue;
+		err_set(e, ERR_REJECT, "%s:%zu: domain '%s' is given twice, first on line %zu", c->file,
+			second->line, second->name, first->line);
+		if (pass_mistake(m, e) < 0)
+			return -1;
 	}
 	return 0;
 }
 
-static int read_file(struct config *c, const char *path, struct err *e)
+static int read_file(struct making *m, const char *path, struct err *e)
 {
+	struct config *c = m->config;
 	c->file = strdup(path);
 	if (!c->file)
 		return err_oom(e);
@@ -367,7 +446,7 @@ static int read_file(struct config *c, const char *path, struct err *e)
 	buf_init(&text, FILE_BYTES_MAX);
 	if (file_read(path, FILE_BYTES_MAX, &text, e) < 0)
 		return -1;
-	struct reader r = {.file = path, .config = c};
+	struct reader r = {.making = m, .file = path, .config = c};
 	if (!yaml_parser_initialize(&r.parser))
 		return err_oom(e);
 	yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
@@ -375,7 +454,7 @@ static int read_file(struct config *c, const char *path, struct err *e)
 	int rc = read_stream(&r, e);
 	yaml_event_delete(&r.event);
 	yaml_parser_delete(&r.parser);
-	return rc < 0 ? -1 : sort_domains(c, e);
+	return rc < 0 ? -1 : sort_domains(m, e);
 }
 
 /* --- environment and command line --- */
@@ -443,7 +522,7 @@ static int take_variable(struct config *c, struct str env_name, const char *valu
 	return o ? config_value_parse(o, str_of(value), c, e) : set_from_file(secret, value, c, e);
 }
 
-static int read_environment(struct config *c, char *const *env, struct err *e)
+static int read_environment(struct making *m, char *const *env, struct err *e)
 {
 	const struct str prefix = STR("SEALPOST_");
 	for (; *env; env++) {
@@ -451,8 +530,11 @@ static int read_environment(struct config *c, char *const *env, struct err *e)
 		if (!str_starts(value, prefix) || !str_cut(&value, '=', &name))
 			continue;
 		struct str env_name = str_mem(name.p + prefix.n, name.n - prefix.n);
-		if (take_variable(c, env_name, value.p, e) < 0)
-			return err_context(e, "environment %.*s", STR_ARG(name));
+		if (take_variable(m->config, env_name, value.p, e) >= 0)
+			continue;
+		err_context(e, "environment %.*s", STR_ARG(name));
+		if (pass_mistake(m, e) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -529,28 +611,41 @@ static int broken_rule(const struct config *c, const struct rule *rule, struct e
 	return err_set(e, ERR_REJECT, "%.*s", STR_ARG(buf_str(&text)));
 }
 
-static int check_rules(const struct config *c, struct err *e)
+static int check_rules(struct making *m, struct err *e)
 {
-	for (size_t i = 0; i < ARRAY_LEN(rules); i++)
-		if (!rules[i].fits(c))
-			return broken_rule(c, &rules[i], e);
+	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+		if (rules[i].fits(m->config))
+			continue;
+		broken_rule(m->config, &rules[i], e);
+		if (pass_mistake(m, e) < 0)
+			return -1;
+	}
 	return 0;
 }
 
 /* --- the whole --- */
 
-static int gather(struct config *c, const struct config_source *source, struct err *e)
+static int read_sets(struct making *m, struct err *e)
 {
-	if (set_defaults(&config_table, c, e) < 0)
-		return -1;
-	if (source->file && read_file(c, source->file, e) < 0)
-		return -1;
-	if (source->env && read_environment(c, source->env, e) < 0)
-		return -1;
-	for (size_t i = 0; i < source->set_count; i++)
-		if (read_set(c, source->sets[i], e) < 0)
+	for (size_t i = 0; i < m->source->set_count; i++)
+		if (read_set(m->config, m->source->sets[i], e) < 0 && pass_mistake(m, e) < 0)
 			return -1;
-	return check_rules(c, e);
+	return 0;
+}
+
+/* What YAML cannot read ends the file, but not the rest. */
+static int gather(struct making *m, struct err *e)
+{
+	const struct config_source *source = m->source;
+	if (set_defaults(&config_table, m->config, e) < 0)
+		return -1;
+	if (source->file && read_file(m, source->file, e) < 0 && pass_mistake(m, e) < 0)
+		return -1;
+	if (source->env && read_environment(m, source->env, e) < 0)
+		return -1;
+	if (read_sets(m, e) < 0 || check_rules(m, e) < 0)
+		return -1;
+	return m->mistakes ? err_set(e, ERR_REJECT, "%u mistake(s) in the configuration", m->mistakes) : 0;
 }
 
 int config_load(const struct config_source *source, struct config **ret, struct err *e)
@@ -563,12 +658,24 @@ int config_load(const struct config_source *source, struct config **ret, struct 
 		return err_oom(e);
 	}
 	c->origins = origins;
-	if (gather(c, source, e) < 0) {
+	struct making making = {.config = c, .source = source};
+	if (gather(&making, e) < 0) {
 		config_free(c);
 		return -1;
 	}
 	*ret = c;
 	return 0;
+}
+
+int config_check_sets(const char *const *sets, size_t set_count, struct err *e)
+{
+	struct config_origin origins[OPTION_COUNT];
+	struct config scratch = {.origins = origins};
+	int rc = 0;
+	for (size_t i = 0; rc >= 0 && i < set_count; i++)
+		rc = read_set(&scratch, sets[i], e);
+	clear_values(&config_table, &scratch);
+	return rc;
 }
 
 void config_free(struct config *c)

@@ -60,11 +60,18 @@ struct config_source {
 	const char *const *sets;
 	size_t set_count;
 	char *const *env;
+	/* Told of every mistake, so that one does not hide the next; NULL: the first one ends it. */
+	void (*mistake)(void *arg, const struct err *what);
+	void *arg;
 };
 
-/* ERR_REJECT for what is wrong with the configuration, other kinds as file_read. */
+/* ERR_REJECT for what is wrong with the configuration, other kinds as file_read. With source.mistake the text is
+ * their number. */
 MUST_CHECK int config_load(const struct config_source *source, struct config **ret, struct err *e);
 void config_free(struct config *c);
+
+/* Whether the strings of --set could be read by themselves; ERR_REJECT, ERR_FORBIDDEN for a secret. */
+MUST_CHECK int config_check_sets(const char *const *sets, size_t set_count, struct err *e);
 
 /* What an option of type DURATIONS holds, in milliseconds; how many. */
 enum { CONFIG_DURATIONS_MAX = 16 };

@@ -240,5 +240,5 @@ int daemon_main(const struct daemon_command *command, int argc, char **argv)
 	log_close();
 	config_free(d.config);
 	settings_clear(&d.settings);
-	return rc < 0 ? cli_fail(command->command, &e) : EXIT_DONE;
+	return rc < 0 ? settings_fail(&d.settings, command->command, &e) : EXIT_DONE;
 }

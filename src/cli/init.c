@@ -40,5 +40,5 @@ int cmd_init(int argc, char **argv)
 	}
 	config_free(config);
 	settings_clear(&settings);
-	return rc < 0 ? cli_fail("init", &e) : EXIT_DONE;
+	return rc < 0 ? settings_fail(&settings, "init", &e) : EXIT_DONE;
 }

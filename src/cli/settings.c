@@ -12,8 +12,12 @@ int settings_load(const struct settings *s, struct config **ret_config, struct e
 {
 	/* The directory's own file is optional, a file that was named is not. */
 	const char *file = s->file ? s->file : access(s->paths.config, F_OK) == 0 ? s->paths.config : NULL;
-	struct config_source source = {
-		.file = file, .sets = s->sets.items, .set_count = s->sets.count, .env = environ};
+	struct config_source source = {.file = file,
+		.sets = s->sets.items,
+		.set_count = s->sets.count,
+		.env = environ,
+		.mistake = s->mistake,
+		.arg = s->arg};
 	return config_load(&source, ret_config, e);
 }
 
@@ -21,7 +25,17 @@ int settings_open(struct settings *s, struct config **ret_config, struct err *e)
 {
 	if (paths_init(s->data, &s->paths, e) < 0)
 		return -1;
-	return settings_load(s, ret_config, e);
+	if (settings_load(s, ret_config, e) >= 0)
+		return 0;
+	struct err ignored;
+	s->misused = config_check_sets(s->sets.items, s->sets.count, &ignored) < 0;
+	return -1;
+}
+
+int settings_fail(const struct settings *s, const char *command, const struct err *e)
+{
+	int code = cli_fail(command, e);
+	return s->misused ? EXIT_USAGE : code;
 }
 
 void settings_clear(struct settings *s)

@@ -302,3 +302,41 @@ def test_config_errors(tmp_path, text, named):
     result = run_cli("config", "check", "--config", config, check=False)
     assert result.returncode in (FAILED, USAGE)
     assert named in result.stderr
+
+
+def test_config_check_says_everything_that_is_wrong(tmp_path):
+    config = tmp_path / "sealpost.yaml"
+    config.write_text("""log_level: loud
+nothing: {a: [1, 2], b: 3}
+max_attempts: [1]
+log_level: info
+cert_days: 900
+domains:
+  -x: {rate: 1}
+  a.example:
+    rates: 5
+    rate: many
+  b.example: 7
+  a.example:
+retry_interval: 5s
+""")
+    words = ["config", "check", "--config", config, "--set", "cert_days_max=800"]
+    result = run_cli(*words, check=False, env={"SEALPOST_MAX_ATTEMPTS": "-1", "SEALPOST_WHAT": "1"})
+    assert result.returncode == FAILED
+    expected = [":1: log_level", ":2: unknown option 'nothing'", ":3: max_attempts", ":4: log_level is given twice",
+                ":7: a domain's name", ":9: unknown option 'rates'", ":10: rate", ":11: expected the options",
+                "domain 'a.example' is given twice", "SEALPOST_MAX_ATTEMPTS", "SEALPOST_WHAT",
+                "cert_days is 900, but cert_days_max is 800"]
+    lines = result.stderr.splitlines()
+    assert [(e, e in line) for e, line in zip(expected, lines)] == [(e, True) for e in expected]
+    assert len(lines) == len(expected)
+    answer = json.loads(run_cli(*words, "--json", check=False).stdout)
+    assert answer["valid"] is False and len(answer["mistakes"]) == len(expected) - 2
+
+
+def test_a_wrong_set_is_wrong_usage(tmp_path):
+    for command in (["up"], ["init"], ["config", "check"], ["config", "show"]):
+        for setting in ("nothing=1", "max_attempts=many", "max_attempts", "log_level=loud"):
+            result = run_cli(*command, "--data", tmp_path / "d", "--set", setting, check=False)
+            assert (result.returncode, "--set" in result.stderr) == (USAGE, True)
+    assert not (tmp_path / "d").exists()
