@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from client import Client
-from daemon import make_template
+from daemon import CommandFailed, make_template
 from ledger import read_store
 from waiting import NeverHappened, eventually
 
@@ -17,6 +17,7 @@ SOON = {"retry_interval": "50ms", "lease_time": "1s", "disk_free_min": "1MiB"}
 LEASE_S = 1.0
 # Messages acknowledged before the next fault; 0: while the first commit is under way.
 SOMEWHERE = [0, 1, 3, 10, 30, 100, 300]
+UNAVAILABLE = 5  # exit code of a command that may be repeated
 DATABASES = ("queue", "store")
 
 
@@ -40,10 +41,20 @@ def accept_some(load, count, timeout=60):
         raise NeverHappened(f"{e}; last trouble: {load.trouble}") from None
 
 
+def available(command, *args):
+    """What it returns; None where it is refused for now, to be repeated."""
+    try:
+        return command(*args)
+    except CommandFailed as e:
+        if e.returncode != UNAVAILABLE:
+            raise
+        return None
+
+
 def until_delivered(daemon, timeout=120):
     def drained():
-        stats = daemon.json("queue", "stats")
-        return stats["queued"] + stats["processing"] == 0 and stats
+        stats = available(daemon.json, "queue", "stats")
+        return stats and stats["queued"] + stats["processing"] == 0 and stats
     return eventually(drained, "everything is delivered", timeout, interval=0.2)
 
 
@@ -86,7 +97,7 @@ def settle(daemon, ledger, load, stop=None, timeout=120):
 
 
 def freeze(pid):
-    """Until no thread of the process runs any code of its own: all are stopped, or in the kernel, waiting for a disk."""
+    """Until no thread of the process runs code of its own: all are stopped, or in the kernel, waiting for a disk."""
     os.kill(pid, signal.SIGSTOP)
 
     def stands_still():
@@ -101,7 +112,7 @@ def thaw_after(pid, seconds):
 
 
 def metric(daemon, name):
-    """The value of a metric without labels."""
+    """The value of a metric; the name has its labels with it."""
     with urllib.request.urlopen(daemon.ready["metrics"] + "/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     return next((float(line.split()[1]) for line in lines if line.startswith(name + " ")), 0.0)

@@ -112,12 +112,12 @@ def delivered_ids(socket_path):
     """Of every row that is delivered, newest first; a row that is listed twice is there twice."""
     connection, ids, cursor = AdminConnection(socket_path), [], ""
     while True:
-        page = connection.get(f"/admin/messages?status=delivered&limit={PAGE}" + (f"&cursor={cursor}" if cursor else ""))
+        page = connection.get(f"/admin/messages?status=delivered&limit={PAGE}{cursor}")
         ids += [m["message_id"] for m in page["messages"]]
-        cursor = page.get("next_cursor")
-        if not cursor:
+        if not page.get("next_cursor"):
             connection.close()
             return ids
+        cursor = f"&cursor={page['next_cursor']}"
 
 
 def read_store(socket_path):

@@ -21,7 +21,8 @@ class LedgerLoad:
         self.ledger = ledger
         self.where = where
         self.identity = identity
-        self.gap_s = connections / per_second
+        self.connections = connections
+        self.pace(per_second)
         self.statuses = Counter()
         self.broken_connections = 0
         self.trouble = None  # the last that broke a connection, or was no 202
@@ -29,6 +30,10 @@ class LedgerLoad:
         self.threads = [threading.Thread(target=self._run, args=(i % 2 == 0,), daemon=True) for i in range(connections)]
         for t in self.threads:
             t.start()
+
+    def pace(self, per_second):
+        """How many messages are sent from now on, at most."""
+        self.gap_s = self.connections / per_second
 
     @property
     def acknowledged(self):

@@ -1,4 +1,4 @@
-"""Every case of cases.py: sampled in `make test`, in full by `make torture`. Each can be run alone, and longer, by torture.py."""
+"""Every case of cases.py: sampled in `make test`, in full by `make torture`; torture.py runs one alone, and longer."""
 import os
 import random
 

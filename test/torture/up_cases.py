@@ -6,14 +6,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from bed import LEASE_S, SOMEWHERE, accept_some, deliver_one, freeze, metric, settle, thaw_after, up
-from daemon import CLIENT, CommandFailed
+from bed import LEASE_S, SOMEWHERE, accept_some, available, deliver_one, freeze, metric, settle, thaw_after, up
+from daemon import CLIENT
 from faults import Faults
 from ledger import Ledger
 from load import LedgerLoad
 from waiting import eventually
 
-UNAVAILABLE = 5  # exit code of a command that may be repeated
 DAY_S = 86400
 # The clock is wrong by BASE_S to begin with, so that certificates issued by the true one are valid a day earlier too.
 BASE_S = 2 * DAY_S
@@ -61,22 +60,16 @@ class Killer:
         self.start()
 
     def signer(self, random):
-        """The messages go on, and so does issuing: at most the request over which it died is refused, to be repeated."""
+        """Messages go on, and so does issuing: at most the request over which it died is refused, to be repeated."""
         children = [pid for thread in Path(f"/proc/{self.daemon.pid}/task").iterdir()
                     for pid in (thread / "children").read_text().split()]
         assert len(children) == 1, f"one child, the signer: {children}"
         pid = self.daemon.pid
         os.kill(int(children[0]), signal.SIGKILL)
         self.issued += 1
-        eventually(self.issues, "a certificate is issued", timeout=10)
+        eventually(lambda: available(self.daemon.issue, f"after-{self.issued}"), "a certificate is issued", timeout=10)
         accept_some(self.load, 10)
         assert self.daemon.pid == pid and self.daemon.process.poll() is None
-
-    def issues(self):
-        try:
-            return self.daemon.issue(f"after-{self.issued}")
-        except CommandFailed as e:
-            assert e.returncode == UNAVAILABLE, str(e)
 
     def one(self, random):
         kind = random.choices([self.under_load, self.while_starting, self.while_draining, self.signer],
