@@ -5,11 +5,32 @@ import pytest
 
 from daemon import Sealpost, Site, make_template
 from redis import Redis
+from roles import RolesApart, copy_template, make_roles_template
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory):
     return make_template(tmp_path_factory.mktemp("template")).directory
+
+
+@pytest.fixture(scope="session")
+def roles_template(tmp_path_factory):
+    return make_roles_template(tmp_path_factory.mktemp("roles-template"))
+
+
+@pytest.fixture
+def make_roles(tmp_path, request):
+    """make_roles(proxies=…, workers=…, settings=…): roles apart that are not started yet; all end with the test."""
+    deployments = []
+
+    def make(**kw):
+        directory = copy_template(request.getfixturevalue("roles_template"), tmp_path / f"roles{len(deployments)}")
+        deployments.append(RolesApart(directory, **kw))
+        return deployments[-1]
+
+    yield make
+    for d in deployments:
+        d.close()
 
 
 @pytest.fixture

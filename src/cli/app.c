@@ -63,7 +63,8 @@ struct app {
 	struct registry *registry;
 	struct store *store;
 	struct queue *queue;
-	bool spooling; /* as last said in the log */
+	bool spooling; /* as last seen, for the log */
+	uint64_t spool_outages;
 	bool queue_away;
 	struct server *server;
 	struct feed *feed;
@@ -318,9 +319,9 @@ static struct redis_options redis_options_of(const struct config *config)
 static int add_spool(const struct app *a, const struct config *config, struct queue_options *o,
 	struct spool_options *ret, struct err *e)
 {
-	if (a->mode != APP_PROXY)
+	if (a->mode == APP_UP)
 		return err_set(
-			e, ERR_REJECT, "spool: is for a proxy on its own; this process has other roles");
+			e, ERR_REJECT, "spool: is for a proxy on its own; this process has every role");
 	*ret = (struct spool_options){
 		.remote = o->driver,
 		.remote_arg = o->driver_arg,
@@ -358,7 +359,8 @@ static int open_queue(struct app *a, const struct config *config, struct err *e)
 		return err_set(
 			e, ERR_FATAL, "this build has no queue driver '%s'", drivers[config->queue_driver]);
 	struct spool_options spool;
-	if (config->spool && add_spool(a, config, &o, &spool, e) < 0)
+	/* Main server and worker may read the same configuration: it means nothing to them. */
+	if (config->spool && a->mode & (APP_PROXY | APP_UP) && add_spool(a, config, &o, &spool, e) < 0)
 		return -1;
 	return queue_open(&o, &a->queue, e) < 0 ? err_context(e, "queue") : 0;
 }
@@ -684,24 +686,33 @@ static void log_health(struct app *a, const struct queue_glance *glance)
 		log_event(LOG_INFO, "queue.available");
 }
 
-/* Says once that the queue is away, and once that all is as it was. */
-static void log_spooling(struct app *a)
+/* Says once that the queue is away, and once that all is as it was; also when that took no second. */
+static void log_spooling(struct app *a, const struct queue_glance *glance)
+{
+	uint64_t outages = glance->spool_outages - a->spool_outages;
+	bool spooling = glance->spooling || glance->spooled;
+	if (outages)
+		log_event(LOG_WARN, "queue.spooling", LF_STR("why", glance->spool_reason));
+	if (!spooling && (a->spooling || outages))
+		log_event(LOG_INFO, "queue.spool_drained");
+	metric_add(METRIC_SPOOL_OUTAGES, outages);
+	a->spooling = spooling;
+	a->spool_outages = glance->spool_outages;
+}
+
+static void log_queue(struct app *a)
 {
 	struct queue_glance glance;
 	queue_glance(a->queue, &glance);
 	log_health(a, &glance);
-	if (glance.spooling && !a->spooling)
-		log_event(LOG_WARN, "queue.spooling", LF_STR("why", glance.spool_reason));
-	else if (a->spooling && !glance.spooling && !glance.spooled)
-		log_event(LOG_INFO, "queue.spool_drained");
-	a->spooling = glance.spooling || (a->spooling && glance.spooled);
+	log_spooling(a, &glance);
 }
 
 void app_tick(struct app *a)
 {
 	struct statvfs fs;
 	if (a->queue)
-		log_spooling(a);
+		log_queue(a);
 	if (a->server)
 		server_tick(a->server);
 	if (statvfs(a->data, &fs) < 0)

@@ -77,6 +77,7 @@ static void publish(struct queue *q)
 		.healthy = q->trouble.kind == ERR_NONE,
 		.spooling = q->stats.spooling,
 		.spooled = q->stats.spooled,
+		.spool_outages = q->stats.spool_outages,
 		.spooled_accepted_at = q->stats.spooled_accepted_at,
 	};
 	static_assert(sizeof(glance.spool_reason) == sizeof(q->stats.spool_reason), "one size of reasons");

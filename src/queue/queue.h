@@ -199,9 +199,10 @@ struct queue_stats {
 	int64_t oldest_due_ms;               /* how long the most overdue one has been due */
 	bool accept_paused, delivery_paused;
 	char accept_reason[128], delivery_reason[128];
-	/* Of a driver with a spool (spool.h): what waits there, part of `queued`; why the engine is away. */
-	bool spooling;
-	uint64_t spooled;
+	/* Of a driver with a spool (spool.h): what waits there, part of `queued`; how often the engine has been
+	 * away since the start, and why the last time. */
+	bool spooling; /* it is now */
+	uint64_t spooled, spool_outages;
 	struct wall spooled_accepted_at; /* of the oldest in the spool; .ms == 0 when empty */
 	char spool_reason[160];
 };
@@ -253,7 +254,7 @@ struct queue_glance {
 	bool healthy;      /* the last commit succeeded */
 	char trouble[160]; /* why not */
 	bool spooling;     /* accepting, but into the spool: the engine is away */
-	uint64_t spooled;
+	uint64_t spooled, spool_outages;
 	struct wall spooled_accepted_at;
 	char spool_reason[160];
 	struct group_stats group;

@@ -60,7 +60,8 @@ struct spool {
 	uint64_t spooled;   /* messages in the spool, with those of the local group under way */
 	uint64_t put_total; /* messages put there since the last step of draining */
 	struct queue_stats remote_stats; /* as last seen */
-	struct err trouble;              /* why the remote engine is away */
+	struct err trouble;              /* why the remote engine is, or was, away */
+	uint64_t outages;
 	struct mono look_at, local_tick_at;
 	struct mender mender;
 	struct arena scratch, moving;
@@ -179,6 +180,7 @@ static bool is_mended(struct spool *s)
 static void go_local(struct spool *s, const struct err *why)
 {
 	struct mender *m = &s->mender;
+	s->outages += s->mode == MODE_REMOTE;
 	s->mode = MODE_LOCAL;
 	s->trouble = *why;
 	pthread_mutex_lock(&m->lock);
@@ -577,10 +579,6 @@ static void add_spooled(struct spool *s, const struct queue_stats *local, struct
 		stats->oldest_accepted_at = local->oldest_accepted_at;
 		stats->oldest_age_ms = local->oldest_age_ms;
 	}
-	stats->spooling = s->mode == MODE_LOCAL;
-	if (stats->spooling)
-		snprintf(stats->spool_reason, sizeof(stats->spool_reason), "%.*s",
-			(int)sizeof(stats->spool_reason) - 1, s->trouble.text);
 }
 
 /* Fills the results only: `op` is the caller's. */
@@ -604,6 +602,10 @@ static int spool_stats(void *state, struct queue_stats *stats, struct err *e)
 			return -1;
 	}
 	take_stats(&s->remote_stats, stats);
+	stats->spooling = s->mode == MODE_LOCAL;
+	stats->spool_outages = s->outages;
+	snprintf(stats->spool_reason, sizeof(stats->spool_reason), "%.*s",
+		(int)sizeof(stats->spool_reason) - 1, s->trouble.text);
 	if (s->mode == MODE_REMOTE)
 		return 0;
 	if (s->o.local->stats(s->local, &local, e) < 0)
@@ -819,7 +821,6 @@ static int drain(struct spool *s, struct err *e)
 		return -1;
 	if (s->mode == MODE_DRAINING && !s->spooled) {
 		s->mode = MODE_REMOTE;
-		s->trouble = ERR_INIT;
 		/* It may have grown to a whole step's messages. */
 		arena_clear(&s->moving);
 		arena_init(&s->moving, ARENA_BYTES);
