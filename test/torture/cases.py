@@ -30,4 +30,6 @@ CASES = {
     "outage": Case(role_cases.outage, 1, 1),
     "network": Case(role_cases.network, 2, 100),
     "redis": Case(role_cases.redis_faults, 4, 200),
+    "spool": Case(role_cases.spool, 2, 100),
+    "failover": Case(role_cases.failover, 1, 30),
 }

@@ -28,10 +28,12 @@ class Role(Sealpost):
 
 
 class Deployment:
-    """place(name) says where a role lives; redis_options are the settings that lead to the queue."""
+    """place(name) says where a role lives; redis_options are the settings that lead to the queue, proxy_settings those
+    of the proxies alone."""
 
-    def __init__(self, directory, redis_options, proxies=2, workers=4, place=lambda name: Place(), settings=None):
-        self.settings = redis_options | (settings or {})
+    def __init__(self, directory, redis_options, proxies, workers, place, proxy_settings=None):
+        self.settings = redis_options
+        self.role_settings = {"proxy": proxy_settings or {}, "worker": {}}
         self.server = self._make_server(directory / "server", place("server"))
         self.proxies = [self._make_role(directory, "proxy", i, place) for i in range(proxies)]
         self.workers = [self._make_role(directory, "worker", i, place) for i in range(workers)]
@@ -55,7 +57,7 @@ class Deployment:
         (directory / name).mkdir()
         files = {"cert_file": issued.cert, "key_file": issued.key, "ca_file": issued.ca,
                  "server_url": self.server_url}
-        return Role(directory / name, role, where, self.settings | files)
+        return Role(directory / name, role, where, self.settings | files | self.role_settings[role])
 
     @property
     def roles(self):

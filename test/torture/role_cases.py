@@ -11,27 +11,33 @@ from deployment import LEASE_S, LOOPBACK, Deployment, Place
 from hosts import Network
 from ledger import AdminConnection, Ledger
 from load import LedgerLoad
-from redis import Redis, free_port
+from redis import Redis, Sentinel, free_port
+from waiting import eventually
 
+SPOOL = {"spool": "true"}
 SETTLE_S = 300  # until what waits behind the last fault is delivered
 
 
 @contextmanager
-def apart(directory, rounds, proxies=2, workers=4, address=LOOPBACK, place=lambda name: Place()):
-    """(Redis, deployment, ledger, load), all running. address: where the roles reach Redis."""
+def one_redis(directory, address=LOOPBACK):
+    """A Redis that runs; address: where it listens besides."""
     bind = " ".join({LOOPBACK: None, address: None})
     redis = Redis(directory / "redis", settings={"bind": bind, "protected-mode": "no"})
-    ledger = Ledger(f"{rounds.name} {rounds.seed}")
-    options = redis.options(redis_url=f"redis://{address}:{redis.port}/0")
     try:
-        redis.start()
-        with Deployment(directory, options, proxies, workers, place) as deployment:
-            deployment.start()
-            with LedgerLoad(ledger, deployment.address, deployment.identity) as load:
-                yield redis, deployment, ledger, load
-            deployment.check_logs()
+        yield redis.start()
     finally:
         redis.close()
+
+
+@contextmanager
+def apart(directory, rounds, options, place=lambda name: Place(), proxy_settings=None):
+    """(deployment, ledger, load), all running: two proxies, four workers and a main server, on that queue."""
+    ledger = Ledger(f"{rounds.name} {rounds.seed}")
+    with Deployment(directory, options, 2, 4, place, proxy_settings) as deployment:
+        deployment.start()
+        with LedgerLoad(ledger, deployment.address, deployment.identity) as load:
+            yield deployment, ledger, load
+        deployment.check_logs()
 
 
 def finish(deployment, ledger, load):
@@ -49,7 +55,7 @@ def name_of(role):
 def kill_roles(directory, rounds):
     """SIGKILL of any roles and of Redis under load: two proxies, four workers, a main server."""
     kills = Counter()
-    with apart(directory, rounds) as (redis, deployment, ledger, load):
+    with one_redis(directory) as redis, apart(directory, rounds, redis.options()) as (deployment, ledger, load):
         for random in rounds:
             accept_some(load, random.choice(SOMEWHERE))
             everyone = [redis, *deployment.roles]  # in the order in which they are started again
@@ -67,7 +73,7 @@ def kill_roles(directory, rounds):
 def freeze_roles(directory, rounds):
     """A worker, and now and then another role or Redis, is frozen for longer than its leases, and thawed."""
     frozen = Counter()
-    with apart(directory, rounds) as (redis, deployment, ledger, load):
+    with one_redis(directory) as redis, apart(directory, rounds, redis.options()) as (deployment, ledger, load):
         for random in rounds:
             accept_some(load, random.choice(SOMEWHERE))
             other = random.choice([redis, deployment.server, *deployment.proxies])
@@ -89,7 +95,7 @@ BUSY, CALM = 400, 10  # messages a second
 def outage(directory, rounds):
     """The main server is away while messages wait: 10 minutes and 10000 of them; no attempt is counted, none dies."""
     away_s, waiting = (600, 10000) if rounds.full else (3, 500)
-    with apart(directory, rounds) as (_, deployment, ledger, load):
+    with one_redis(directory) as redis, apart(directory, rounds, redis.options()) as (deployment, ledger, load):
         drains = []
         for _random in rounds:
             deployment.server.kill()
@@ -162,7 +168,9 @@ def network(directory, rounds):
             host = hosts[name.split("-")[0]]
             return Place(host.address, host.wrapper)
         cuts = Cuts(net, hosts["server"], hosts["proxy"], hosts["worker"])
-        with apart(directory, rounds, address=net.here.address, place=place) as (_, deployment, ledger, load):
+        with one_redis(directory, net.here.address) as redis, \
+                apart(directory, rounds, redis.options(redis_url=f"redis://{net.here.address}:{redis.port}/0"),
+                      place) as (deployment, ledger, load):
             for random in rounds:
                 accept_some(load, random.choice(SOMEWHERE))
                 kind = random.choice(sorted(cuts.kinds))
@@ -204,7 +212,7 @@ class RedisFaults:
 def redis_faults(directory, rounds):
     """Redis is killed, restarted, frozen, filled, made read-only, loses replicas, scripts and connections."""
     counts = Counter()
-    with apart(directory, rounds) as (redis, deployment, ledger, load):
+    with one_redis(directory) as redis, apart(directory, rounds, redis.options()) as (deployment, ledger, load):
         faults = RedisFaults(redis)
         for random in rounds:
             accept_some(load, random.choice(SOMEWHERE))
@@ -217,3 +225,52 @@ def redis_faults(directory, rounds):
             deliver_one(deployment, deployment.identity, ledger, timeout=60)
         figures, broken = finish(deployment, ledger, load)
     return figures | {"faults": dict(counts)}, broken
+
+
+def spool(directory, rounds):
+    """With `spool` on, proxies accept while Redis is away, are killed meanwhile, and hand over what they have kept."""
+    counts = Counter()
+    with one_redis(directory) as redis, \
+            apart(directory, rounds, redis.options(), proxy_settings=SPOOL) as (deployment, ledger, load):
+        for random in rounds:
+            break_it, mend_it = random.choice([(redis.kill, redis.start), (redis.pause, redis.resume)])
+            accept_some(load, random.choice(SOMEWHERE))
+            break_it()
+            before = load.acknowledged
+            accept_some(load, random.choice(SOMEWHERE))
+            counts["accepted without Redis"] += load.acknowledged - before
+            if random.random() < 0.5:
+                proxy = random.choice(deployment.proxies)
+                proxy.kill()
+                proxy.start()
+                counts["proxies killed meanwhile"] += 1
+            mend_it()
+            deliver_one(deployment, deployment.identity, ledger, timeout=60)
+        figures, broken = finish(deployment, ledger, load)
+    return figures | dict(counts), broken
+
+
+def failover(directory, rounds):
+    """The master of Redis is killed, a Sentinel makes its replica the master, and the old one returns as replica."""
+    servers = [Redis(directory / "redis-0")]
+    servers.append(Redis(directory / "redis-1", replica_of=servers[0]))
+    sentinel = Sentinel(directory / "sentinel", servers[0])
+    options = servers[0].options(redis_sentinels=f"{LOOPBACK}:{sentinel.port}", redis_master=sentinel.name,
+                                 redis_wait_replicas=1)
+    try:
+        for process in (*servers, sentinel):
+            process.start()
+        with apart(directory, rounds, options) as (deployment, ledger, load):
+            for random in rounds:
+                master = next(s for s in servers if s.port == sentinel.master_port())
+                sentinel.wait_replicas()
+                accept_some(load, random.choice(SOMEWHERE))
+                master.kill()
+                eventually(lambda: sentinel.master_port() != master.port, "the replica has taken over", timeout=60)
+                time.sleep(random.choice([0, 1, 3]))
+                master.start()
+                deliver_one(deployment, deployment.identity, ledger, timeout=90)
+            return finish(deployment, ledger, load)
+    finally:
+        for process in (sentinel, *servers):
+            process.close()
