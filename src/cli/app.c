@@ -496,6 +496,7 @@ static int open_worker(struct app *a, const struct config *config, struct err *e
 		.queue = a->queue,
 		.destination = a->server ? server_destination(a->server) : remote_destination(a->remote),
 		.health = a->context.health,
+		.watch_queue = !a->proxy,
 		.name = a->name,
 	};
 	return worker_start(&o, &a->worker, e);

@@ -73,8 +73,8 @@ static bool replay_line(struct copy *c, struct str line, struct arena *arena)
 	return wire_take_row(in, arena, &row, NULL) == 0 && registry_merge(c->registry, &row, 1, NULL) == 0;
 }
 
-/* *ret_whole is where the last whole line ends. */
-static int replay(struct copy *c, size_t *ret_whole, size_t *ret_damaged, struct err *e)
+/* *ret_whole is where the last whole line ends, *ret_torn whether something follows it. */
+static int replay(struct copy *c, size_t *ret_whole, bool *ret_torn, size_t *ret_damaged, struct err *e)
 {
 	AUTO(buf_auto) struct buf text;
 	AUTO(arena_auto) struct arena arena;
@@ -82,6 +82,7 @@ static int replay(struct copy *c, size_t *ret_whole, size_t *ret_damaged, struct
 	buf_init(&text, LOG_BYTES);
 	arena_init(&arena, PAGE_BYTES);
 	*ret_whole = *ret_damaged = 0;
+	*ret_torn = false;
 	if (file_read(c->path, LOG_BYTES, &text, &why) < 0) {
 		if (why.kind == ERR_NOT_FOUND)
 			return 0;
@@ -94,6 +95,7 @@ static int replay(struct copy *c, size_t *ret_whole, size_t *ret_damaged, struct
 		c->lines++;
 	}
 	*ret_whole = text.n - rest.n;
+	*ret_torn = rest.n > 0;
 	return 0;
 }
 
@@ -102,15 +104,17 @@ int copy_open(
 {
 	struct copy *c = calloc(1, sizeof(*c));
 	size_t whole;
+	bool torn;
 	if (!c)
 		return err_oom(e);
 	c->fd = -1;
 	c->registry = registry;
 	c->path = strdup(path);
-	int rc = c->path ? replay(c, &whole, ret_damaged, e) : err_oom(e);
+	int rc = c->path ? replay(c, &whole, &torn, ret_damaged, e) : err_oom(e);
 	if (rc >= 0) {
 		c->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-		if (c->fd < 0 || ftruncate(c->fd, (off_t)whole) < 0)
+		/* To truncate is to modify, and the time of that is when the list was confirmed. */
+		if (c->fd < 0 || (torn && ftruncate(c->fd, (off_t)whole) < 0))
 			rc = err_sys(e, ERR_FATAL, "open '%s'", path);
 	}
 	if (rc < 0) {

@@ -134,6 +134,22 @@ static void check_destination(void *arg, struct health_report *ret)
 	snprintf(ret->detail, sizeof(ret->detail), "breaker %s: %s", breaker_state_name(state), trouble);
 }
 
+static void check_queue(void *arg, struct health_report *ret)
+{
+	const struct worker *w = arg;
+	struct queue_glance glance;
+	queue_glance(w->queue, &glance);
+	if (!glance.healthy) {
+		ret->status = HEALTH_FAILED;
+		snprintf(ret->detail, sizeof(ret->detail), "%s", glance.trouble);
+	} else if (glance.delivery_paused) {
+		ret->status = HEALTH_DEGRADED;
+		snprintf(ret->detail, sizeof(ret->detail), "delivery is paused: %s", glance.delivery_reason);
+	} else {
+		snprintf(ret->detail, sizeof(ret->detail), "%s", queue_durability(w->queue));
+	}
+}
+
 static void collect(void *arg)
 {
 	struct worker *w = arg;
@@ -178,6 +194,8 @@ int worker_start(const struct worker_options *o, struct worker **ret, struct err
 	init(w, o);
 	if (o->health)
 		health_add(o->health, "main_server", false, check_destination, w);
+	if (o->health && o->watch_queue)
+		health_add(o->health, "queue", true, check_queue, w);
 	metrics_on_collect(collect, w);
 	if (policies_new(o->config, &w->policies, e) < 0 ||
 		keeper_start(w->queue, w->clock, w->lease_ms, &w->keeper, e) < 0 ||

@@ -27,7 +27,8 @@ struct worker_options {
 	struct queue *queue;
 	const struct destination *destination;
 	struct health *health; /* gets the check "main_server"; may be NULL */
-	const char *name;      /* at most 64 bytes; in leases and in the attempt history */
+	bool watch_queue; /* and the check "queue", which decides whether it is ready: no proxy is here */
+	const char *name; /* at most 64 bytes; in leases and in the attempt history */
 };
 
 MUST_CHECK int worker_start(const struct worker_options *o, struct worker **ret, struct err *e);
