@@ -42,8 +42,9 @@ def test_the_service_starts_what_was_installed(installed):
     assert "@" not in re.sub(r"~?@[a-z-]+", "", unit.split("ExecStart", 1)[1]), "a placeholder was left"
 
 
-def test_the_example_configuration_is_valid(installed):
-    example = installed[1] / "share/doc/sealpost/examples/sealpost.yaml"
+@pytest.mark.parametrize("name", ["sealpost", "server", "proxy", "worker"])
+def test_the_example_configurations_are_valid(installed, name):
+    example = installed[1] / f"share/doc/sealpost/examples/{name}.yaml"
     assert "valid" in run_cli("config", "check", "--config", example).stdout
 
 
