@@ -106,7 +106,7 @@ static int find_cert(struct admin *admin, const char *word, bool serial_only, js
 static void print_certs(const char *command, const json_t *certs)
 {
 	static const struct term_column columns[] = {{"NAME", false}, {"DOMAIN", false}, {"ROLE", false},
-		{"STATUS", false}, {"EXPIRES", false}, {"SERIAL", false}};
+		{"STATUS", false}, {"EXPIRES", false}, {"LAST SEEN", false}, {"SERIAL", false}};
 	AUTO(term_table_free_auto) struct term_table *t = term_table_new(columns, ARRAY_LEN(columns));
 	struct err e = ERR_INIT;
 	size_t i;
@@ -122,33 +122,54 @@ static void print_certs(const char *command, const json_t *certs)
 		term_table_cell(t, "%s", status);
 		term_table_style(t, strcmp(status, "valid") == 0 ? TERM_GREEN : TERM_RED);
 		term_table_cell(t, "%.10s", json_text(cert, "not_after"));
+		term_table_cell(
+			t, "%.10s", *json_text(cert, "last_seen_at") ? json_text(cert, "last_seen_at") : "-");
 		term_table_cell(t, "%s", json_text(cert, "serial"));
 	}
 	if (term_table_print(t, stdout, &e) < 0)
 		term_error(command, "%s", e.text);
 }
 
+static bool is_status(const char *word)
+{
+	static const char *const statuses[] = {"valid", "suspended", "expired", "revoked"};
+	for (size_t i = 0; i < ARRAY_LEN(statuses); i++)
+		if (strcmp(word, statuses[i]) == 0)
+			return true;
+	return false;
+}
+
+static void keep_status(json_t *certs, const char *status)
+{
+	for (size_t i = json_array_size(certs); i-- > 0;)
+		if (strcmp(json_text(json_array_get(certs, i), "status"), status) != 0)
+			json_array_remove(certs, i);
+}
+
 int cmd_cert_list(int argc, char **argv)
 {
 	struct settings settings = {.data = NULL};
-	const char *name = NULL, *domain = NULL, *role = NULL;
+	const char *name = NULL, *domain = NULL, *role = NULL, *status = NULL;
 	bool json = false;
 	const struct arg options[] = {
 		ADMIN_OPTIONS(settings),
 		{"name", ARG_TEXT, &name, "N", "only this name"},
 		{"domain", ARG_TEXT, &domain, "D", "only this domain"},
 		{"role", ARG_TEXT, &role, "R", "only this role"},
+		{"status", ARG_TEXT, &status, "S", "only valid, suspended, expired or revoked ones"},
 		{"json", ARG_FLAG, &json, NULL, "as a JSON array"},
 		{0},
 	};
 	struct args a = {.command = "cert list",
-		.usage = "[--name N] [--domain D] [--role R] [--json]",
+		.usage = "[--name N] [--domain D] [--role R] [--status S] [--json]",
 		.summary = "Lists all certificates, in the order of their last change.",
 		.example = "  sealpost cert list --domain example.com",
 		.options = options};
 	int code;
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
+	if (status && !is_status(status))
+		return cli_usage_error("cert list", "--status takes valid, suspended, expired or revoked");
 	struct err e = ERR_INIT;
 	AUTO(json_auto) json_t *all = json_array();
 	if (fetch_list(&settings,
@@ -156,6 +177,8 @@ int cmd_cert_list(int argc, char **argv)
 			    (char *)NULL),
 		    all, &e) < 0)
 		return cli_fail("cert list", &e);
+	if (status)
+		keep_status(all, status);
 	if (json)
 		print_json(all);
 	else
@@ -253,13 +276,75 @@ int cmd_cert_expiring(int argc, char **argv)
 
 /* --- cert show --- */
 
+/* The certificate of the list whose `member` is that serial; NULL: none. */
+static json_t *with_serial(const json_t *certs, const char *member, const char *serial)
+{
+	size_t i;
+	json_t *cert;
+	json_array_foreach(certs, i, cert)
+	{
+		if (*serial && strcmp(json_text(cert, member), serial) == 0)
+			return cert;
+	}
+	return NULL;
+}
+
+/* What it renewed and what renewed it, the first one first: serials with their status. */
+static json_t *lineage_of(const json_t *certs, const json_t *cert)
+{
+	json_t *lineage = json_array();
+	const json_t *at = cert, *before;
+	while (json_array_size(lineage) < json_array_size(certs) &&
+		(before = with_serial(certs, "serial", json_text(at, "renews"))) != NULL) {
+		json_array_insert_new(lineage, 0,
+			json_pack("{s:s, s:s}", "serial", json_text(before, "serial"), "status",
+				json_text(before, "status")));
+		at = before;
+	}
+	for (at = cert; at && json_array_size(lineage) <= json_array_size(certs);
+		at = with_serial(certs, "renews", json_text(at, "serial")))
+		json_array_append_new(lineage, json_pack("{s:s, s:s}", "serial", json_text(at, "serial"),
+						       "status", json_text(at, "status")));
+	return lineage;
+}
+
+/* Adds the lineage to a certificate that is to be shown. */
+static int add_lineage(struct admin *admin, json_t *cert, struct err *e)
+{
+	AUTO(json_auto) json_t *named = json_array();
+	AUTO(free_auto)
+	char *path = admin_path("/admin/certificates?limit=500", "name", json_text(cert, "name"), "role",
+		json_text(cert, "role"), (char *)NULL);
+	if (!named || !path)
+		return err_oom(e);
+	if (fetch_certs(admin, path, named, e) < 0)
+		return -1;
+	json_object_set_new(cert, "lineage", lineage_of(named, cert));
+	return 0;
+}
+
+static void print_lineage(const json_t *cert)
+{
+	const json_t *lineage = json_object_get(cert, "lineage"), *one;
+	size_t i;
+	if (json_array_size(lineage) < 2)
+		return;
+	json_array_foreach(lineage, i, one)
+	{
+		bool this_one = strcmp(json_text(one, "serial"), json_text(cert, "serial")) == 0;
+		printf("%-13s  %s %s%s\n", i == 0 ? "lineage" : "", json_text(one, "serial"),
+			json_text(one, "status"), this_one ? " (this one)" : "");
+	}
+}
+
 static void print_cert(const json_t *cert)
 {
 	static const char *const keys[] = {"name", "domain", "role", "status", "serial", "issued_at",
-		"not_before", "not_after", "revoked_at", "revoke_reason", NULL};
+		"not_before", "not_after", "last_seen_at", "revoked_at", "revoke_reason", NULL};
 	for (const char *const *key = keys; *key; key++)
 		if (*json_text(cert, *key))
 			printf("%-13s  %s\n", *key, json_text(cert, *key));
+	print_lineage(cert);
 	printf("\n%s", json_text(cert, "certificate_pem"));
 }
 
@@ -287,6 +372,8 @@ int cmd_cert_show(int argc, char **argv)
 	int rc = admin_open(&settings, &admin, &e);
 	if (rc >= 0)
 		rc = find_cert(admin, a.rest[0], serial_only, &answer, &by_name, &e);
+	if (rc >= 0)
+		rc = add_lineage(admin, answer, &e);
 	admin_close(admin);
 	settings_clear(&settings);
 	if (rc < 0)

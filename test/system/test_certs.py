@@ -430,3 +430,34 @@ def test_a_proxys_certificate_carries_its_names(shared):
         assert name in names
     with pytest.raises(CommandFailed, match="carries no DNS names"):
         shared.daemon.issue("no-listener", "--san", "192.0.2.7")
+
+
+# --- list and show ---
+
+def test_list_by_status(make_daemon):
+    daemon = make_daemon()
+    for name in ("good", "out", "resting"):
+        daemon.issue(name)
+    daemon.cli("cert", "revoke", "out")
+    daemon.cli("client", "suspend", "resting")
+    def names(status):
+        return {c["name"] for c in daemon.json("cert", "list", "--role", "client", "--status", status)}
+    assert names("revoked") == {"out"} and names("suspended") == {"resting"} and names("expired") == set()
+    assert "good" in names("valid") and not names("valid") & {"out", "resting"}
+    assert daemon.cli("cert", "list", "--status", "good", check=False).returncode == 2
+    assert "LAST SEEN" in daemon.cli("cert", "list").stdout
+
+
+def test_show_has_the_lineage(make_daemon):
+    daemon = make_daemon()
+    daemon.issue("one")
+    for _ in range(2):
+        daemon.cli("cert", "renew", "one", "--out", daemon.certs)
+    shown = daemon.json("cert", "show", "one")
+    lineage = [c["serial"] for c in shown["lineage"]]
+    assert len(set(lineage)) == 3 and lineage[-1] == shown["serial"] and shown["renews"] == lineage[1]
+    middle = daemon.json("cert", "show", "--serial", lineage[1])
+    assert [c["serial"] for c in middle["lineage"]] == lineage
+    daemon.cli("cert", "revoke", "--serial", lineage[0], "--reason", "superseded")
+    text = daemon.cli("cert", "show", "one").stdout
+    assert f"lineage        {lineage[0]} revoked" in text and f"{lineage[2]} valid (this one)" in text
