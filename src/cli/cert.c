@@ -11,14 +11,18 @@
 #include "base/json.h"
 #include "cli/admin.h"
 #include "cli/cert.h"
+#include "cli/passphrase.h"
+#include "cli/pkcs12.h"
 
 enum { FILE_BYTES = 1024 * 1024, DAYS_MAX = 36500 };
 
 struct issue {
 	struct settings settings;
 	const char *name, *domain, *role, *key_type, *csr, *out;
+	const char *password_file;
 	int64_t days;
-	bool json;
+	bool json, p12;
+	struct buf password; /* of the PKCS #12 file, with a zero byte behind it */
 };
 
 /* One file of what was issued: DIR/NAME + suffix. */
@@ -34,19 +38,37 @@ static int write_file(const struct issue *in, const char *name, const char *suff
 	return path ? file_replace(path, mode, contents, e) : err_oom(e);
 }
 
+/* The one file instead of certificate and key. */
+static int write_p12(const struct issue *in, const json_t *answer, struct str chain, struct err *e)
+{
+	const struct pkcs12_contents contents = {.name = in->name,
+		.key_pem = str_of(json_text(answer, "private_key_pem")),
+		.chain_pem = chain,
+		.ca_pem = str_of(json_text(answer, "ca_pem"))};
+	AUTO(buf_auto) struct buf der;
+	buf_init(&der, FILE_BYTES);
+	if (pkcs12_make(&contents, str_of(in->password.p), &der, e) < 0)
+		return -1;
+	return write_file(in, in->name, ".p12", 0600, buf_str(&der), e);
+}
+
+/* The key first: a certificate without its key is of no use to anyone. */
+static int write_pair(const struct issue *in, const json_t *answer, struct str chain, struct err *e)
+{
+	const char *key = json_text(answer, "private_key_pem");
+	if (*key && write_file(in, in->name, ".key", 0600, str_of(key), e) < 0)
+		return -1;
+	return write_file(in, in->name, ".pem", 0644, chain, e);
+}
+
 static int write_issued(const struct issue *in, const json_t *answer, struct err *e)
 {
 	AUTO(buf_auto) struct buf chain;
 	buf_init(&chain, FILE_BYTES);
 	buf_add_str(&chain, str_of(json_text(answer, "certificate_pem")));
 	buf_add_str(&chain, str_of(json_text(answer, "issuer_pem")));
-	const char *key = json_text(answer, "private_key_pem");
-	if (buf_check(&chain, e) < 0 || dir_make(in->out, 0755, e) < 0)
-		return -1;
-	/* The key first: a certificate without its key is of no use to anyone. */
-	if (*key && write_file(in, in->name, ".key", 0600, str_of(key), e) < 0)
-		return -1;
-	if (write_file(in, in->name, ".pem", 0644, buf_str(&chain), e) < 0)
+	if (buf_check(&chain, e) < 0 || dir_make(in->out, 0755, e) < 0 ||
+		(in->p12 ? write_p12 : write_pair)(in, answer, buf_str(&chain), e) < 0)
 		return -1;
 	return write_file(in, "ca", ".pem", 0644, str_of(json_text(answer, "ca_pem")), e);
 }
@@ -80,8 +102,11 @@ static void print_issued(const struct issue *in, json_t *answer)
 	}
 	printf("issued %s (%s, domain %s) until %s\n", in->name, json_text(answer, "role"),
 		json_text(answer, "domain"), json_text(answer, "not_after"));
-	printf("  certificate  %s/%s.pem\n", in->out, in->name);
-	if (!in->csr)
+	if (in->p12)
+		printf("  all in one   %s/%s.p12\n", in->out, in->name);
+	else
+		printf("  certificate  %s/%s.pem\n", in->out, in->name);
+	if (!in->csr && !in->p12)
 		printf("  private key  %s/%s.key\n", in->out, in->name);
 	printf("  trust        %s/ca.pem\n", in->out);
 }
@@ -125,6 +150,35 @@ static bool names_a_file(const char *name)
 	return *name && *name != '.' && !strchr(name, '/');
 }
 
+/* Before anything is issued that could then not be handed out. */
+static int take_password(struct issue *in, struct err *e)
+{
+	if (passphrase_get(in->password_file, "the PKCS #12 file", true, &in->password, e) < 0)
+		return -1;
+	buf_add_char(&in->password, 0);
+	return buf_check(&in->password, e);
+}
+
+/* Both commands, once their options are read. */
+static int run(struct issue *in, const char *command, const char *path, json_t *body)
+{
+	struct err e = ERR_INIT;
+	if (!names_a_file(in->name))
+		return cli_usage_error(
+			command, "'%s' is not a name: letters, digits, '.', '_' and '-'", in->name);
+	if (in->p12 && in->csr)
+		return cli_usage_error(command, "--p12 needs the key, which with --csr stays where it is");
+	if (in->password_file && !in->p12)
+		return cli_usage_error(command, "--password-file needs --p12");
+	buf_init(&in->password, PASSPHRASE_BYTES_MAX + 1);
+	int rc = in->p12 ? take_password(in, &e) : 0;
+	if (rc >= 0)
+		rc = order(in, path, body, &e);
+	buf_wipe(&in->password);
+	settings_clear(&in->settings);
+	return rc < 0 ? cli_fail(command, &e) : EXIT_DONE;
+}
+
 /* --- cert issue --- */
 
 static int cmd_issue(int argc, char **argv)
@@ -142,16 +196,20 @@ static int cmd_issue(int argc, char **argv)
 		{"key", ARG_TEXT, &in.key_type, "TYPE",
 			"ec:P-256, ec:P-384, ed25519, rsa:2048, rsa:3072 or rsa:4096"},
 		{"csr", ARG_TEXT, &in.csr, "FILE", "certify this request's key instead of making one"},
+		{"p12", ARG_FLAG, &in.p12, NULL,
+			"one PKCS #12 file, NAME.p12, instead of NAME.pem and NAME.key"},
+		{"password-file", ARG_TEXT, &in.password_file, "FILE",
+			"its first line protects that file; default: asked for"},
 		{"out", ARG_TEXT, &in.out, "DIR", "where the files go; default here"},
 		{"json", ARG_FLAG, &in.json, NULL, "print the answer as JSON (never the key)"},
 		{0},
 	};
 	struct args a = {.command = "cert issue",
 		.usage =
-			"NAME [--domain D] [--role R] [--san NAME …] [--days N] [--key TYPE | --csr FILE] [--out DIR]",
+			"NAME [--domain D] [--role R] [--san NAME …] [--days N] [--key TYPE | --csr FILE] [--p12] [--out DIR]",
 		.summary =
 			"Issues and registers a certificate. Writes NAME.pem (leaf and issuer), NAME.key (0600; not with\n"
-			"--csr) and ca.pem: all that a client needs.",
+			"--csr) and ca.pem: all that a client needs. With --p12, certificate, key and issuers are in one file.",
 		.example =
 			"  sealpost cert issue client_001 --domain example.com --out ./certs\n"
 			"  sealpost cert issue proxy-1 --role proxy --san ingest.example.com --san 192.0.2.7 --out ./certs",
@@ -162,17 +220,11 @@ static int cmd_issue(int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	in.name = a.rest[0];
-	if (!names_a_file(in.name))
-		return cli_usage_error(
-			"cert issue", "'%s' is not a name: letters, digits, '.', '_' and '-'", in.name);
-	struct err e = ERR_INIT;
 	AUTO(json_auto)
 	json_t *body = json_pack("{s:s, s:s, s:s}", "name", in.name, "domain", in.domain, "role", in.role);
 	if (body)
 		add_listener_names(body, &names);
-	int rc = order(&in, "/admin/certificates/generate", body, &e);
-	settings_clear(&in.settings);
-	return rc < 0 ? cli_fail("cert issue", &e) : EXIT_DONE;
+	return run(&in, "cert issue", "/admin/certificates/generate", body);
 }
 
 /* --- cert renew --- */
@@ -186,12 +238,16 @@ static int cmd_renew(int argc, char **argv)
 		{"days", ARG_INT, &in.days, "N", "lifetime; default cert_days", 1, DAYS_MAX},
 		{"key", ARG_TEXT, &in.key_type, "TYPE", "of the new key, as for 'cert issue'"},
 		{"csr", ARG_TEXT, &in.csr, "FILE", "certify this request's key instead of making one"},
+		{"p12", ARG_FLAG, &in.p12, NULL,
+			"one PKCS #12 file, NAME.p12, instead of NAME.pem and NAME.key"},
+		{"password-file", ARG_TEXT, &in.password_file, "FILE",
+			"its first line protects that file; default: asked for"},
 		{"out", ARG_TEXT, &in.out, "DIR", "where the files go; default here"},
 		{"json", ARG_FLAG, &in.json, NULL, "print the answer as JSON (never the key)"},
 		{0},
 	};
 	struct args a = {.command = "cert renew",
-		.usage = "NAME [--days N] [--key TYPE | --csr FILE] [--out DIR]",
+		.usage = "NAME [--days N] [--key TYPE | --csr FILE] [--p12] [--out DIR]",
 		.summary =
 			"Issues the next certificate of a name: same domain, role and addresses, a fresh key. The old one\n"
 			"stays valid until it ends, so that nothing stops while the new files are put in place.",
@@ -203,14 +259,9 @@ static int cmd_renew(int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	in.name = a.rest[0];
-	if (!names_a_file(in.name))
-		return cli_usage_error(
-			"cert renew", "'%s' is not a name: letters, digits, '.', '_' and '-'", in.name);
-	struct err e = ERR_INIT;
-	AUTO(json_auto) json_t *body = json_pack("{s:s, s:s*}", "name", in.name, "role", in.role);
-	int rc = order(&in, "/admin/certificates/renew", body, &e);
-	settings_clear(&in.settings);
-	return rc < 0 ? cli_fail("cert renew", &e) : EXIT_DONE;
+	AUTO(json_auto)
+	json_t *body = json_pack("{s:s, s:s*}", "name", in.name, "role", in.role);
+	return run(&in, "cert renew", "/admin/certificates/renew", body);
 }
 
 int cmd_cert(int argc, char **argv)
