@@ -10,14 +10,19 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+static bool network_left;
 
 static int close_others(int keep_fd, struct err *e)
 {
@@ -52,6 +57,7 @@ int confine_process(const char *name, int keep_fd, struct err *e)
 		return err_sys(e, ERR_FATAL, "prctl");
 	if (setrlimit(RLIMIT_CORE, &none) < 0)
 		return err_sys(e, ERR_FATAL, "setrlimit");
+	network_left = unshare(CLONE_NEWNET) == 0;
 	return 0;
 }
 
@@ -71,12 +77,20 @@ int confine_user(const char *user, struct err *e)
 	return prctl(PR_SET_DUMPABLE, 0) < 0 ? err_sys(e, ERR_FATAL, "prctl") : 0;
 }
 
-/* An empty network: by privilege, or in a user namespace of our own, where the system lets us. Where it does not, the
- * filter alone denies sockets. Late, because in such a namespace files look like nobody's. */
+/* For a process that root did not start: an empty network in a user namespace of our own, where the system lets us; where
+ * not, the filter alone denies sockets. Late, because in such a namespace files look like nobody's. */
 static void leave_network(void)
 {
-	if (unshare(CLONE_NEWNET) < 0)
+	if (!network_left)
 		(void)!unshare(CLONE_NEWUSER | CLONE_NEWNET);
+}
+
+/* What a user namespace gave us, too. */
+static int drop_capabilities(struct err *e)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+	return syscall(SYS_capset, &head, none) < 0 ? err_sys(e, ERR_FATAL, "capset") : 0;
 }
 
 static const int allowed_calls[] = {
@@ -117,6 +131,8 @@ static int add_rules(scmp_filter_ctx filter)
 int confine_system_calls(struct err *e)
 {
 	leave_network();
+	if (drop_capabilities(e) < 0)
+		return -1;
 	/* What is mapped now, as far as it is in use, the key included; not what will be mapped, as that
 	 * would fail at the limit. */
 	(void)!mlockall(MCL_CURRENT | MCL_ONFAULT);

@@ -74,8 +74,8 @@ void crl_number_close(struct crl_number *n)
 
 int crl_number_next(struct crl_number *n, struct wall now, uint64_t *ret, struct err *e)
 {
-	uint64_t seconds = now.ms > 0 ? (uint64_t)now.ms / 1000 : 0;
-	uint64_t number = n->last + 1 > seconds ? n->last + 1 : seconds;
+	uint64_t clock_ms = now.ms > 0 ? (uint64_t)now.ms : 0;
+	uint64_t number = n->last + 1 > clock_ms ? n->last + 1 : clock_ms;
 	size_t slot = (n->slot + 1) % SLOTS;
 	char line[SLOT_BYTES + 1];
 	slot_write(line, number);

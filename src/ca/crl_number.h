@@ -20,8 +20,8 @@ MUST_CHECK int crl_number_init(const char *path, struct err *e);
 MUST_CHECK int crl_number_open(const char *path, struct crl_number *ret, struct err *e);
 void crl_number_close(struct crl_number *n);
 
-/* One more, but at least the time in seconds: an old copy of the file that was restored does not bring back
- * old numbers. */
+/* One more, but at least the time in milliseconds, which is faster than anybody signs: an old copy of the file that was
+ * restored does not bring back old numbers. */
 MUST_CHECK int crl_number_next(struct crl_number *n, struct wall now, uint64_t *ret, struct err *e);
 
 #endif

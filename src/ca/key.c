@@ -199,6 +199,18 @@ static X509_REQ *csr_read(struct str csr)
 	return req && (const char *)at == csr.p + csr.n ? TAKE(req) : NULL;
 }
 
+/* How a request may be signed: as certificates are, by SHA-2 or Ed25519 (RSASSA-PSS hides its digest in parameters; no
+ * common tool signs requests with it by itself). */
+static bool csr_signature_ok(const X509_REQ *req)
+{
+	static const int allowed[] = {NID_ecdsa_with_SHA256, NID_ecdsa_with_SHA384, NID_ecdsa_with_SHA512,
+		NID_sha256WithRSAEncryption, NID_sha384WithRSAEncryption, NID_sha512WithRSAEncryption, NID_ED25519};
+	for (size_t i = 0; i < ARRAY_LEN(allowed); i++)
+		if (X509_REQ_get_signature_nid(req) == allowed[i])
+			return true;
+	return false;
+}
+
 int ca_csr_public_key(struct str csr, struct buf *ret_spki_der, struct err *e)
 {
 	AUTO(X509_REQ_free_auto) X509_REQ *req = csr_read(csr);
@@ -208,6 +220,8 @@ int ca_csr_public_key(struct str csr, struct buf *ret_spki_der, struct err *e)
 		return err_set(e, ERR_REJECT, "CSR: neither PEM nor DER of a PKCS #10 request");
 	if (!profile_key_ok(X509_REQ_get_X509_PUBKEY(req), &fault))
 		return err_set(e, ERR_REJECT, "CSR: %s", fault);
+	if (!csr_signature_ok(req))
+		return err_set(e, ERR_REJECT, "CSR: signed by an algorithm other than SHA-2 or Ed25519");
 	EVP_PKEY *key = X509_REQ_get0_pubkey(req);
 	if (X509_REQ_verify(req, key) != 1) {
 		ERR_clear_error();

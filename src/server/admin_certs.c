@@ -128,19 +128,21 @@ static bool take_names(struct job *j, const json_t *in, const char *key, struct 
 static bool take_key(struct job *j, const json_t *in, struct order *o)
 {
 	struct str csr, key_type;
+	bool has_csr = json_object_get(in, "csr") != NULL; /* an empty one is not none */
 	struct err e = ERR_INIT;
 	if (!job_string(j, in, "csr", false, &csr) || !job_string(j, in, "key_type", false, &key_type))
 		return false;
-	if (csr.n && key_type.n) {
+	if (has_csr && key_type.n) {
 		job_invalid(j, "/key_type", "conflict", "give a csr or a key_type, not both");
 		return false;
 	}
-	int rc = csr.n ? ca_csr_public_key(csr, &o->spki, &e)
-		       : ca_generate_key(key_type.n ? key_type : STR("ec:P-256"), &o->key_pem, &o->spki, &e);
+	int rc =
+		has_csr ? ca_csr_public_key(csr, &o->spki, &e)
+			: ca_generate_key(key_type.n ? key_type : STR("ec:P-256"), &o->key_pem, &o->spki, &e);
 	if (rc >= 0)
 		return true;
 	if (e.kind == ERR_REJECT)
-		job_invalid(j, csr.n ? "/csr" : "/key_type", "refused",
+		job_invalid(j, has_csr ? "/csr" : "/key_type", "refused",
 			arena_strdup(j->request->arena, str_of(e.text)));
 	else
 		job_fail(j, &e);
