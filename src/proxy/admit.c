@@ -112,6 +112,18 @@ static void limits_of(const struct proxy *p, const struct http_request *r, struc
 	}
 }
 
+void proxy_give_rate_back(struct proxy *p, const struct http_request *r, unsigned count)
+{
+	struct rate_limit client, domain;
+	if (likely(!atomic_load_explicit(&p->rates, memory_order_acquire)->any))
+		return;
+	limits_of(p, r, &client, &domain);
+	if (client.per_second)
+		rate_give_back(p->client_rates, str_of(r->peer->name), &client, count);
+	if (domain.per_second)
+		rate_give_back(p->domain_rates, str_of(r->peer->domain), &domain, count);
+}
+
 /* "client";q=100;w=1 - appended to what is there. */
 static void add_policy(char *policy, char *state, size_t room, const char *name, const struct rate_state *s)
 {

@@ -180,6 +180,8 @@ static void batch_committed(struct group_op *op)
 {
 	AUTO(batch_free_auto) struct batch *b = container_of(op, struct batch, put.op);
 	struct http_request *r = b->request;
+	if (op->result != QUEUE_STORED)
+		proxy_give_rate_back(b->proxy, r, b->accepted_count);
 	if (op->result == QUEUE_REPLAYED) {
 		http_set_header(r, "Idempotency-Replayed", STR("true"));
 		answer(b, &b->put.first_id);
@@ -207,6 +209,7 @@ static bool submit(struct batch *b, struct proxy_shard *shard)
 	if (!proxy_take_key(r, &b->put) || !proxy_take_rate(b->proxy, r, b->accepted_count))
 		return false;
 	if (seal_items(b, shard, &e) < 0) {
+		proxy_give_rate_back(b->proxy, r, b->accepted_count);
 		http_reply_err(r, &e);
 		return false;
 	}
@@ -217,6 +220,7 @@ static bool submit(struct batch *b, struct proxy_shard *shard)
 	b->validated_at = clock_mono(b->proxy->clock);
 	if (queue_put(b->proxy->queue, &b->put, loop_outbox(r->loop)) != GROUP_FULL)
 		return true;
+	proxy_give_rate_back(b->proxy, r, b->accepted_count);
 	proxy_refuse(r, PROBLEM_UNAVAILABLE,
 		&(struct http_problem_options){
 			.detail = "more messages arrive than the disk can take", .retry_after_s = 1});

@@ -43,6 +43,8 @@ static void ingest_committed(struct group_op *op)
 {
 	struct ingest *in = container_of(op, struct ingest, put.op);
 	struct http_request *r = in->request;
+	if (op->result != QUEUE_STORED)
+		proxy_give_rate_back(in->proxy, r, 1);
 	if (op->result == QUEUE_REPLAYED) {
 		http_set_header(r, "Idempotency-Replayed", STR("true"));
 		answer_accepted(in, &in->put.first_id, in->put.first_accepted_at, in->put.first_position);
@@ -98,14 +100,17 @@ static void ingest_submit(struct ingest *in, struct proxy_shard *shard, const st
 	struct http_request *r = in->request;
 	struct err e = ERR_INIT;
 	if (uuid_next(&in->proxy->ids, &in->sealed.id, &e) < 0 || seal_message(shard, in, message, &e) < 0) {
+		proxy_give_rate_back(in->proxy, r, 1);
 		http_reply_err(r, &e);
 		return;
 	}
 	in->validated_at = clock_mono(in->proxy->clock);
-	if (queue_put(in->proxy->queue, &in->put, loop_outbox(r->loop)) == GROUP_FULL)
+	if (queue_put(in->proxy->queue, &in->put, loop_outbox(r->loop)) == GROUP_FULL) {
+		proxy_give_rate_back(in->proxy, r, 1);
 		proxy_refuse(r, PROBLEM_UNAVAILABLE,
 			&(struct http_problem_options){
 				.detail = "more messages arrive than the disk can take", .retry_after_s = 1});
+	}
 }
 
 void proxy_post_message(struct http_request *r)

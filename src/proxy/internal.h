@@ -73,6 +73,10 @@ bool proxy_can_accept(struct proxy *p, struct http_request *r);
 /* Takes `count` messages' worth of the client's and the domain's rate; sets the RateLimit headers. */
 bool proxy_take_rate(struct proxy *p, struct http_request *r, unsigned count);
 
+/* Gives back what proxy_take_rate took: rates are about messages that are accepted, so a replay by Idempotency-Key, a
+ * mismatch and a failed commit cost nothing. */
+void proxy_give_rate_back(struct proxy *p, const struct http_request *r, unsigned count);
+
 /* Idempotency-Key: 1 to 255 visible ASCII characters, scoped to the client; sets put->has_key and the hashes.
  */
 bool proxy_take_key(struct http_request *r, struct queue_put *put);

@@ -467,6 +467,19 @@ def test_a_batch_counts_its_messages(limited, protocol):
         assert client.post().status == 202
 
 
+def test_a_replay_costs_nothing(limited, protocol):
+    """Who asks again because an answer was lost is not slowed down for it, nor by a key that does not fit."""
+    site = limited(rate_client=1, rate_client_burst=30)
+    with connect(site, protocol) as client:
+        for send in (client.post_raw, lambda body, headers: post_lines(client, body, headers)):
+            key = {"Idempotency-Key": str(uuid.uuid4())}
+            before = rates(send(message(), key))["client"]["r"]
+            answers = [send(message(), key) for _ in range(20)]
+            assert {a.header("idempotency-replayed") for a in answers} == {"true"}
+            assert [send(message(message_body="other"), key).status for _ in range(20)] == [422] * 20
+            assert rates(client.post())["client"]["r"] >= before - 1
+
+
 # --- ids of requests and traces ---
 
 def test_request_id(client):
