@@ -1,5 +1,6 @@
-"""The clients that people have: requests, curl, Node, Java. What they send is accepted as they send it."""
+"""The clients that people have: requests, curl, Node, Java, Go. What they send is accepted as they send it."""
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -124,3 +125,13 @@ def test_java(shared, tmp_path):
                             capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == ["HTTP_1_1 202"] * 2 + ["HTTP_2 202"] * 2
+
+
+@pytest.mark.skipif(not shutil.which("go"), reason="needs Go")
+def test_go(shared, tmp_path):
+    who = shared.identity
+    result = subprocess.run(["go", "run", CLIENTS / "post.go", shared.daemon.ready["ingest"], who.cert, who.key, who.ca],
+                            capture_output=True, text=True, timeout=300,
+                            env={**os.environ, "GOCACHE": str(tmp_path / "cache"), "GOFLAGS": "-mod=mod"})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["HTTP/1.1 202"] * 3 + ["HTTP/2.0 202"] * 3
