@@ -18,10 +18,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "http/request.h"
+#include "tls/context.h"
 
 enum {
-	TURN_BYTES = 256 * 1024,       /* read from one connection before others get a turn */
+	TURN_BYTES = 256 * 1024, /* read from one connection before others get a turn */
+	REFUSALS_LOGGED_PER_S = 10,
 	OUT_CEILING_BYTES = 256 << 20, /* answers are ours, protocols stop far below */
 };
 
@@ -552,10 +555,33 @@ static void count_client(struct conn *c)
 	}
 }
 
+/* Anybody can have certificates refused, as often as they like: the log takes some a second, the metric counts all. */
+static bool refusal_is_logged(struct http_server *server)
+{
+	int64_t second = clock_mono(server->options.clock).ns / 1000000000;
+	if (atomic_exchange(&server->refusal_second, second) != second)
+		atomic_store(&server->refusals, 0);
+	return atomic_fetch_add(&server->refusals, 1) < REFUSALS_LOGGED_PER_S;
+}
+
+static void certificate_refused(struct conn *c, const struct verify_result *verdict, const char *rule)
+{
+	struct http_server *server = c->shard->server;
+	const char *reason = verify_reason(verdict);
+	stats_certificate_refused(server->stats, reason);
+	if (refusal_is_logged(server))
+		log_event(LOG_WARN, "tls.certificate_refused", LF_STR("listener", server->options.name),
+			LF_STR("address", c->address), LF_STR("reason", reason), LF_STR("rule", rule),
+			LF_STR("name", verdict->identity.name), LF_STR("domain", verdict->identity.domain));
+}
+
 static void handshake_failed(struct conn *c)
 {
 	const char *rule;
+	const struct verify_result *verdict = tls_verdict(c->ssl);
 	stats_handshake(c->shard->server->stats, tls_failure(c->ssl, &rule));
+	if (verdict && verdict->outcome != VERIFY_ACCEPTED)
+		certificate_refused(c, verdict, rule);
 	ERR_clear_error();
 	start_lingering(c); /* the last words are the alert */
 	if (c->state != CONN_CLOSED)

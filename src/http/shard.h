@@ -66,6 +66,8 @@ struct http_server {
 	size_t conn_bytes; /* request bodies that one connection may have in memory, and the same of answers */
 	_Atomic unsigned next_handshake;
 	_Atomic unsigned open; /* connections */
+	_Atomic int64_t refusal_second;
+	_Atomic unsigned refusals; /* of certificates, in that second */
 	pthread_mutex_t lock;
 	pthread_cond_t gone; /* `open` or `alive` fell */
 	unsigned alive;      /* under lock: structs and handles that still exist on some loop */

@@ -109,6 +109,11 @@ void stats_handshake(const struct stats *s, const char *outcome)
 			1);
 }
 
+void stats_certificate_refused(const struct stats *s, const char *reason)
+{
+	series_add(metric_series(METRIC_TLS_REFUSED, (const char *[]){s->listener, reason, NULL}), 1);
+}
+
 static series_t requests_series(struct stats *s, unsigned route, bool head, unsigned slot)
 {
 	_Atomic(series_t) *cached = &s->requests[route][head][slot];

@@ -25,6 +25,9 @@ void stats_reject(const struct stats *s, enum reject reason);
 /* One TLS handshake; `outcome` is "ok" or a name from tls_failure. */
 void stats_handshake(const struct stats *s, const char *outcome);
 
+/* A certificate that was refused, for a reason of verify_reason. */
+void stats_certificate_refused(const struct stats *s, const char *reason);
+
 /* One answered request. `route` is its index, or the number of routes for a request that matched none. */
 void stats_answered(struct stats *s, unsigned route, bool head, int status, int64_t duration_ns);
 

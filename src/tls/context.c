@@ -396,6 +396,11 @@ const struct identity *tls_peer(const SSL *ssl)
 	return verdict && verdict->outcome == VERIFY_ACCEPTED ? &verdict->identity : &nobody;
 }
 
+const struct verify_result *tls_verdict(const SSL *ssl)
+{
+	return SSL_get_ex_data(ssl, verdict_index);
+}
+
 /* A failure that is not about the client's certificate, by OpenSSL's first complaint (0: none, the socket).
  */
 static const char *transport_failure(unsigned long code)

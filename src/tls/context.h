@@ -49,6 +49,9 @@ MUST_CHECK SSL *tls_server_accept(struct tls_server *s);
 /* After the handshake: the peer's identity, role none without a certificate. */
 const struct identity *tls_peer(const SSL *ssl);
 
+/* What became of the certificate that the peer showed; NULL: it showed none, or it was not looked at. */
+const struct verify_result *tls_verdict(const SSL *ssl);
+
 /* After a failed handshake, before anything else touches OpenSSL on this thread: a name from a fixed set for
  * metrics, and for logs *ret_rule (static). A refused certificate: verify_outcome_name and the broken rule. Else
  * "peer_alert" (the client refused us), "reset" (it went away), "protocol"; the rule is then OpenSSL's reason.

@@ -40,6 +40,14 @@ const char *verify_outcome_name(enum verify_outcome outcome)
 	return (unsigned)outcome < VERIFY_OUTCOMES ? outcomes[outcome].name : "unknown";
 }
 
+const char *verify_reason(const struct verify_result *result)
+{
+	for (size_t i = 0; result->rule && i < profile_rule_count; i++)
+		if (strcmp(profile_rules[i].name, result->rule) == 0)
+			return profile_rules[i].name;
+	return verify_outcome_name(result->outcome);
+}
+
 /* What OpenSSL's verdicts mean to us; any other is VERIFY_CHAIN. `rule` NULL: OpenSSL's own words. */
 static const struct {
 	int x509_error;

@@ -54,8 +54,13 @@ struct verify_policy {
 struct verify_result {
 	enum verify_outcome outcome;
 	const char *rule; /* static: the broken rule of the profile, or OpenSSL's name for the fault */
-	struct identity identity; /* when accepted */
+	struct identity
+		identity; /* once the profile holds: also of the revoked, suspended, unregistered; else empty */
 };
+
+/* Why a certificate was refused, in one word of a fixed set, for logs and metrics: the broken rule of the profile,
+ * else the outcome's name. */
+const char *verify_reason(const struct verify_result *result);
 
 /* Judges ctx->cert. Sets the context's error to one whose alert fits (RFC 8446 section 6.2):
  * unknown_ca, certificate_expired, certificate_revoked (also suspended), unsupported_certificate (purpose,
