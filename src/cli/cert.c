@@ -229,7 +229,7 @@ static int cmd_issue(int argc, char **argv)
 
 /* --- cert renew --- */
 
-static int cmd_renew(int argc, char **argv)
+static int renew_by_hand(int argc, char **argv)
 {
 	struct issue in = {.key_type = "ec:P-256", .out = "."};
 	const struct arg options[] = {
@@ -268,7 +268,7 @@ int cmd_cert(int argc, char **argv)
 {
 	static const struct command table[] = {
 		{"issue", NULL, "issue a certificate", cmd_issue},
-		{"renew", NULL, "issue the next certificate of a name", cmd_renew},
+		{"renew", NULL, "issue the next certificate of a name", renew_by_hand},
 		{"list", NULL, "list certificates", cmd_cert_list},
 		{"expiring", NULL, "list those that end soon", cmd_cert_expiring},
 		{"show", NULL, "show one certificate", cmd_cert_show},

@@ -24,6 +24,7 @@ const struct command commands[] = {
 	{"send", "use", "send a message, or a file of messages, with a client certificate", cmd_send},
 	{"tls", "use", "try mutual TLS with a server, or be one for clients to try", cmd_tls},
 	{"enroll", "use", "on a device: fetch the first certificate with a token", cmd_enroll},
+	{"renew", "use", "on a device: fetch the next certificate when it is due", cmd_renew},
 	{"bench", "use", "load over real mutual TLS, with percentiles", cmd_bench},
 	{"version", "use", "print the version", cmd_version},
 	{"signer", NULL, NULL, cmd_signer}, /* started by the daemon itself */

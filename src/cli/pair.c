@@ -140,15 +140,17 @@ static int go_live(const struct pair *p, struct str cert_pem, struct str key_pem
 	return dir_sync_parent(dir, e) < 0 ? -1 : link_replace(name, p->live, e);
 }
 
-static void remove_generation(const char *dir)
+/* With whatever a crash left half written in it. */
+static void remove_generation(const char *path)
 {
-	static const char *const members[] = {"key", "cert"};
-	for (size_t i = 0; i < ARRAY_LEN(members); i++) {
-		AUTO(free_auto) char *path = path_join(dir, members[i]);
-		if (path)
-			unlink(path);
-	}
-	rmdir(dir);
+	DIR *dir = opendir(path);
+	if (!dir)
+		return;
+	for (const struct dirent *entry = readdir(dir); entry; entry = readdir(dir))
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			unlinkat(dirfd(dir), entry->d_name, 0);
+	closedir(dir);
+	rmdir(path);
 }
 
 /* Removes generations that are not live: the one before, and what a crash left. Nothing depends on it. */

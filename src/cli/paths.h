@@ -16,7 +16,7 @@ struct paths {
 	char *queue;        /* queue/ */
 	char *store;        /* store/ */
 	char *cache;        /* cache/: a proxy's copy of registry and sealing key */
-	char *revoked;      /* DIR.revoked, which a backup that is restored to DIR leaves alone; else ca/revoked */
+	char *revoked; /* DIR.revoked, which a backup that is restored to DIR leaves alone; else ca/revoked */
 };
 
 /* `data` NULL: $SEALPOST_DATA, else /var/lib/sealpost for root where it exists, else $XDG_DATA_HOME/sealpost,

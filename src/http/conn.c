@@ -545,6 +545,8 @@ static void count_client(struct conn *c)
 	c->peer = tls_peer(c->ssl);
 	if (c->peer->role == ROLE_NONE)
 		return;
+	if (server->options.registry)
+		registry_note_seen(server->options.registry, c->peer, clock_wall(server->options.clock));
 	c->client_entry =
 		tally_add(server->clients, str_of(c->peer->name), c->shard->limits.connections_per_client);
 	if (!c->client_entry) {

@@ -151,6 +151,33 @@ static int take_status(const json_t *in, enum registry_status *ret, struct err *
 	return wrong(e, "status");
 }
 
+void wire_put_seen(struct json_out *w, const struct registry_seen *seen)
+{
+	char serial[2 * IDENTITY_SERIAL_BYTES + 1], issuer[2 * IDENTITY_KEY_ID_BYTES + 1];
+	hex_encode(seen->serial, seen->serial_bytes, serial);
+	hex_encode(seen->issuer_key_id, sizeof(seen->issuer_key_id), issuer);
+	json_open_object(w, NULL);
+	json_put_str(w, "serial", str_of(serial));
+	json_put_str(w, "issuer_key_id", str_of(issuer));
+	json_put_time(w, "at", seen->at);
+	json_close_object(w);
+}
+
+int wire_take_seen(const json_t *in, struct registry_seen *ret, struct err *e)
+{
+	struct registry_seen seen = {0};
+	struct str serial = text_of(in, "serial");
+	seen.serial_bytes = (unsigned)(serial.n / 2);
+	if (!serial.n || seen.serial_bytes > sizeof(seen.serial))
+		return wrong(e, "serial");
+	if (take_hex(in, "serial", seen.serial, seen.serial_bytes, e) < 0 ||
+		take_hex(in, "issuer_key_id", seen.issuer_key_id, sizeof(seen.issuer_key_id), e) < 0 ||
+		take_time(in, "at", &seen.at, e) < 0)
+		return -1;
+	*ret = seen;
+	return 0;
+}
+
 int wire_take_row(const json_t *in, struct arena *arena, struct registry_row *ret, struct err *e)
 {
 	struct registry_row row = {0};

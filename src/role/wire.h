@@ -22,6 +22,10 @@ MUST_CHECK int wire_take_sealed(const json_t *in, struct arena *arena, struct se
 void wire_put_row(struct json_out *w, const struct registry_row *row);
 MUST_CHECK int wire_take_row(const json_t *in, struct arena *arena, struct registry_row *ret, struct err *e);
 
+/* {"serial","issuer_key_id","at"} */
+void wire_put_seen(struct json_out *w, const struct registry_seen *seen);
+MUST_CHECK int wire_take_seen(const json_t *in, struct registry_seen *ret, struct err *e);
+
 /* {"key_id","public_key"}, both hexadecimal */
 void wire_put_key(struct json_out *w, const char *name, const struct sealing_public *key);
 MUST_CHECK int wire_take_key(const json_t *in, struct sealing_public *ret, struct err *e);

@@ -137,6 +137,7 @@ void server_close_feed(struct server *s)
 void server_tick(struct server *s)
 {
 	let_go(s, false, false);
+	server_note_seen(s);
 	server_upkeep(s);
 }
 

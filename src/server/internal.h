@@ -28,9 +28,10 @@ struct server {
 	struct journal *journal; /* NULL: none is kept */
 	struct crl *crl;
 	struct loop *upkeep_loop; /* NULL: nobody listens, so nothing is kept up */
-	atomic_bool upkeep_running;
-	atomic_bool draining;   /* upkeep under way ends soon */
-	struct mono upkeep_due; /* while nothing runs */
+	atomic_bool upkeep_running, seen_running;
+	struct mono expiry_warned_at; /* while nothing runs */
+	atomic_bool draining;         /* upkeep under way ends soon */
+	struct mono upkeep_due;       /* while nothing runs */
 	struct destination destination;
 	struct work_pool *pool;
 	/* These may change while handlers run. */
@@ -109,6 +110,16 @@ void server_order_names(struct server_order *order, const struct server_names *n
  * becomes of the list. */
 void server_revoked(struct server *s, unsigned count);
 
+/* seen.c: takes out of the registry whose bearers came, and stores it; from server_tick. */
+void server_note_seen(struct server *s);
+http_handler server_post_seen;
+
+/* Ends what is replaced by certificates in use; `all`: not only those first used lately. */
+MUST_CHECK int server_supersede(struct server *s, bool all, struct err *e);
+
+/* expiry.c: metric and warning. */
+MUST_CHECK int server_look_at_expiry(struct server *s, struct err *e);
+
 /* upkeep.c: what is due now and then; from server_tick. */
 void server_upkeep(struct server *s);
 
@@ -144,7 +155,7 @@ extern const struct http_route *const server_routes[];
 /* openapi.yaml, which describes them. */
 extern const char server_openapi[];
 
-enum { ADMIN_BODY_BYTES = 64 * 1024 };
+enum { ADMIN_BODY_BYTES = 64 * 1024, SEEN_BYTES = 256 * 1024 };
 
 /* A handler whose work is done by run(struct job *) on the work pool. */
 #define ADMIN_HANDLER(name, run)                                                                             \

@@ -223,6 +223,8 @@ const struct http_route internal_routes[] = {
 		"Report a message that is not delivered", ADMIN_BODY_BYTES},
 	{"GET", "/internal/messages/{id}", ROLE_BIT(ROLE_PROXY), false, get_message,
 		"What became of a message", 0},
+	{"POST", "/internal/certificates/seen", ROLE_BIT(ROLE_PROXY), false, server_post_seen,
+		"Report whose bearers came to a proxy", SEEN_BYTES},
 	{"GET", "/internal/revocations", ROLE_BIT(ROLE_PROXY), false, server_get_changes,
 		"Changes of the certificate registry; waits up to 30 s for one", 0},
 	{"GET", "/internal/sealing-keys", ROLE_BIT(ROLE_PROXY), false, server_get_sealing_keys,

@@ -75,13 +75,21 @@ struct upkeep {
 	struct server *server;
 };
 
+/* Certificates that nobody can show any more. */
+static int forget_ended(struct server *s, struct err *e)
+{
+	struct wall ended = {clock_wall(s->clock).ms - s->renew_grace_ms};
+	return registry_prune(s->registry, ended, e);
+}
+
 static void keep_up(struct work *w)
 {
 	struct server *s = container_of(w, struct upkeep, work)->server;
 	struct err e = ERR_INIT;
 	int64_t wait_ms = UPKEEP_MS;
-	if (crl_refresh(s->crl, &e) < 0 || registry_prune(s->registry, clock_wall(s->clock), &e) < 0 ||
-		retire_ended(s, &e) < 0 || server_expire_messages(s, &e) < 0) {
+	if (server_supersede(s, true, &e) < 0 || crl_refresh(s->crl, &e) < 0 || forget_ended(s, &e) < 0 ||
+		retire_ended(s, &e) < 0 || server_expire_messages(s, &e) < 0 ||
+		server_look_at_expiry(s, &e) < 0) {
 		log_event(LOG_WARN, "upkeep.failed", LF_ERR(&e));
 		wait_ms = UPKEEP_AGAIN_MS;
 	}

@@ -19,7 +19,8 @@ struct row {
 	uint8_t status, role, name_bytes, domain_bytes;
 	struct wall not_after;
 	int64_t change;
-	char names[]; /* name, then domain */
+	_Atomic int64_t seen_ms; /* since the last registry_take_seen; 0: not */
+	char names[];            /* name, then domain */
 };
 
 struct table {
@@ -33,6 +34,7 @@ struct registry {
 	struct table table;
 	_Atomic uint64_t generation;
 	_Atomic int64_t change;
+	atomic_bool any_seen; /* some row may have been */
 };
 
 static void key_make(
@@ -80,6 +82,8 @@ static void table_put(struct table *t, struct row *row)
 {
 	struct row **slot = slot_of(t, row->key);
 	t->count += !*slot;
+	if (*slot && *slot != row)
+		atomic_store(&row->seen_ms, atomic_load(&(*slot)->seen_ms));
 	free(*slot);
 	*slot = row;
 }
@@ -131,6 +135,7 @@ static struct row *row_make(const struct registry_row *from)
 	row->domain_bytes = (uint8_t)from->domain.n;
 	row->not_after = from->not_after;
 	row->change = from->change;
+	atomic_init(&row->seen_ms, 0);
 	memcpy(row->names, from->name.p, from->name.n);
 	memcpy(row->names + from->name.n, from->domain.p, from->domain.n);
 	return row;
@@ -284,6 +289,59 @@ enum registry_status registry_check(const struct registry *const_r, const struct
 	return status;
 }
 
+void registry_note_seen(const struct registry *const_r, const struct identity *id, struct wall at)
+{
+	struct registry *r = (struct registry *)(uintptr_t)const_r;
+	uint8_t key[KEY_BYTES];
+	key_make(key, id->issuer_key_id, id->serial, id->serial_bytes);
+	pthread_rwlock_rdlock(&r->lock);
+	struct row *row = *slot_of(&r->table, key);
+	if (row) {
+		atomic_store(&row->seen_ms, at.ms);
+		atomic_store(&r->any_seen, true);
+	}
+	pthread_rwlock_unlock(&r->lock);
+}
+
+/* The serial as it was before key_make padded it. */
+static unsigned serial_of(const struct row *row, uint8_t ret[IDENTITY_SERIAL_BYTES])
+{
+	const uint8_t *serial = row->key + IDENTITY_KEY_ID_BYTES;
+	unsigned pad = 0;
+	while (pad < IDENTITY_SERIAL_BYTES - 1 && serial[pad] == 0)
+		pad++;
+	memcpy(ret, serial + pad, IDENTITY_SERIAL_BYTES - pad);
+	return IDENTITY_SERIAL_BYTES - pad;
+}
+
+bool registry_any_seen(const struct registry *r)
+{
+	return atomic_load(&r->any_seen);
+}
+
+size_t registry_take_seen(struct registry *r, struct registry_seen *ret, size_t max)
+{
+	size_t count = 0;
+	/* Before the look: what is noted meanwhile is seen now, or makes the next call look again. */
+	if (!atomic_exchange(&r->any_seen, false))
+		return 0;
+	pthread_rwlock_rdlock(&r->lock);
+	for (size_t i = 0; i <= r->table.mask && count < max; i++) {
+		struct row *row = r->table.slots[i];
+		int64_t seen_ms = row ? atomic_exchange(&row->seen_ms, 0) : 0;
+		if (!seen_ms)
+			continue;
+		struct registry_seen *seen = &ret[count++];
+		*seen = (struct registry_seen){.at = {seen_ms}};
+		seen->serial_bytes = serial_of(row, seen->serial);
+		memcpy(seen->issuer_key_id, row->key, IDENTITY_KEY_ID_BYTES);
+	}
+	pthread_rwlock_unlock(&r->lock);
+	if (count == max)
+		atomic_store(&r->any_seen, true);
+	return count;
+}
+
 uint64_t registry_generation(const struct registry *r)
 {
 	return atomic_load_explicit(&r->generation, memory_order_acquire);
@@ -305,12 +363,7 @@ size_t registry_count(const struct registry *const_r)
 
 static void row_view(const struct row *row, struct registry_row *ret)
 {
-	const uint8_t *serial = row->key + IDENTITY_KEY_ID_BYTES;
-	unsigned pad = 0;
-	while (pad < IDENTITY_SERIAL_BYTES - 1 && serial[pad] == 0)
-		pad++;
 	*ret = (struct registry_row){
-		.serial_bytes = IDENTITY_SERIAL_BYTES - pad,
 		.status = row->status,
 		.role = row->role,
 		.name = str_mem(row->names, row->name_bytes),
@@ -319,7 +372,7 @@ static void row_view(const struct row *row, struct registry_row *ret)
 		.change = row->change,
 	};
 	memcpy(ret->issuer_key_id, row->key, IDENTITY_KEY_ID_BYTES);
-	memcpy(ret->serial, serial + pad, ret->serial_bytes);
+	ret->serial_bytes = serial_of(row, ret->serial);
 }
 
 void registry_each(struct registry *r, void (*fn)(void *arg, const struct registry_row *row), void *arg)

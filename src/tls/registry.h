@@ -46,6 +46,21 @@ MUST_CHECK int registry_prune(struct registry *r, struct wall now, struct err *e
  * REGISTRY_UNKNOWN. */
 enum registry_status registry_check(const struct registry *r, const struct identity *id);
 
+/* Notes that the bearer of this certificate came with it; unknown ones are not noted. Not a change of the registry:
+ * the generation stays. */
+void registry_note_seen(const struct registry *r, const struct identity *id, struct wall at);
+
+struct registry_seen {
+	uint8_t serial[IDENTITY_SERIAL_BYTES];
+	unsigned serial_bytes;
+	uint8_t issuer_key_id[IDENTITY_KEY_ID_BYTES];
+	struct wall at;
+};
+
+/* Takes out what was noted since the last call, at most `max`; returns how many. Costs nothing when nothing was. */
+bool registry_any_seen(const struct registry *r);
+size_t registry_take_seen(struct registry *r, struct registry_seen *ret, size_t max);
+
 /* Rises with every apply and prune. Read it before a check: while it is unchanged, that check still holds. */
 uint64_t registry_generation(const struct registry *r);
 

@@ -192,10 +192,53 @@ static void test_readers_see_whole_applies(void **state)
 	assert_int_equal(race.torn, 0);
 }
 
+/* Taken out once, in portions, and not lost when the row changes meanwhile. */
+static void seen_is_taken_once(void **state)
+{
+	(void)state;
+	struct registry *r;
+	struct err e = ERR_INIT;
+	assert_int_equal(registry_new(&r, &e), 0);
+	struct registry_row rows[3];
+	struct identity ids[3];
+	for (unsigned i = 0; i < 3; i++) {
+		rows[i] = (struct registry_row){.serial = {(uint8_t)(i + 1), 7},
+			.serial_bytes = 2,
+			.role = ROLE_CLIENT,
+			.name = STR("alpha"),
+			.domain = STR("north"),
+			.change = i + 1};
+		ids[i] = (struct identity){
+			.serial = {(uint8_t)(i + 1), 7}, .serial_bytes = 2, .role = ROLE_CLIENT};
+	}
+	assert_int_equal(registry_apply(r, rows, 3, &e), 0);
+	struct registry_seen seen[4];
+	assert_int_equal(registry_take_seen(r, seen, 4), 0);
+	uint64_t generation = registry_generation(r);
+	registry_note_seen(r, &ids[1], (struct wall){500});
+	registry_note_seen(r, &ids[1], (struct wall){600});
+	ids[2].serial[0] = 99; /* unknown */
+	registry_note_seen(r, &ids[2], (struct wall){600});
+	assert_int_equal(registry_generation(r), generation);
+	assert_int_equal(registry_apply(r, rows, 3, &e), 0);
+	assert_int_equal(registry_take_seen(r, seen, 4), 1);
+	assert_int_equal(seen[0].at.ms, 600);
+	assert_int_equal(seen[0].serial_bytes, 2);
+	assert_memory_equal(seen[0].serial, rows[1].serial, 2);
+	assert_int_equal(registry_take_seen(r, seen, 4), 0);
+	registry_note_seen(r, &ids[0], (struct wall){700});
+	registry_note_seen(r, &ids[1], (struct wall){700});
+	assert_int_equal(registry_take_seen(r, seen, 1), 1);
+	assert_int_equal(registry_take_seen(r, seen, 1), 1);
+	assert_int_equal(registry_take_seen(r, seen, 1), 0);
+	registry_free(r);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(seen_is_taken_once),
 		TEST(test_rows),
 		TEST(test_merge_keeps_what_is_revoked),
 		TEST(test_all_of_the_identity_counts),
