@@ -1,4 +1,9 @@
-"""Fixtures for system/ and torture/: daemons of this test or of this file, and a client with a certificate."""
+"""Fixtures for system/ and torture/: daemons of this test or of this file, and a client with a certificate.
+
+What make_daemon, site and shared give is `sealpost up` on SQLite, and in files marked `everywhere` also roles apart on
+Redis. $SEALPOST_DEPLOYMENTS (up, redis, or both with a comma) says so for every file, marked or not.
+"""
+import os
 import shutil
 
 import pytest
@@ -6,6 +11,32 @@ import pytest
 from daemon import Sealpost, Site, make_template
 from redis import Redis
 from roles import RolesApart, copy_template, make_roles_template
+
+
+DEPLOYMENTS = ("up", "redis")
+
+
+def deployments_of(test):
+    asked = os.environ.get("SEALPOST_DEPLOYMENTS")
+    if asked:
+        wanted = asked.split(",")
+        assert set(wanted) <= set(DEPLOYMENTS), f"SEALPOST_DEPLOYMENTS takes {' and '.join(DEPLOYMENTS)}"
+    else:
+        wanted = DEPLOYMENTS if test.get_closest_marker("everywhere") else ("up",)
+    return [d for d in wanted if d == "up" or not test.get_closest_marker("up_only")]
+
+
+def pytest_generate_tests(metafunc):
+    if "deployment" in metafunc.fixturenames:
+        metafunc.parametrize("deployment", deployments_of(metafunc.definition), scope="module")
+
+
+def deployed(deployment, request, directory, **kw):
+    """A daemon of this kind that is not started yet, from its template."""
+    if deployment == "redis":
+        return RolesApart(copy_template(request.getfixturevalue("roles_template"), directory), **kw)
+    shutil.copytree(request.getfixturevalue("template"), directory)
+    return Sealpost(directory, **kw)
 
 
 @pytest.fixture(scope="session")
@@ -34,10 +65,10 @@ def make_roles(tmp_path, request):
 
 
 @pytest.fixture
-def make_daemon(tmp_path, request):
+def make_daemon(tmp_path, request, deployment):
     """make_daemon(fresh=…, settings=…, env=…, wrapper=…): a daemon that is not started yet; all end with the test.
 
-    fresh: with an empty data directory instead of a copy of the template.
+    fresh: with an empty data directory instead of a copy of the template, and always `sealpost up`.
     """
     daemons = []
 
@@ -45,9 +76,9 @@ def make_daemon(tmp_path, request):
         directory = tmp_path / f"daemon{len(daemons)}"
         if fresh:
             directory.mkdir()
+            daemons.append(Sealpost(directory, **kw))
         else:
-            shutil.copytree(request.getfixturevalue("template"), directory)
-        daemons.append(Sealpost(directory, **kw))
+            daemons.append(deployed(deployment, request, directory, **kw))
         return daemons[-1]
 
     yield make
@@ -79,10 +110,8 @@ def site(make_daemon):
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory, template):
+def shared(tmp_path_factory, request, deployment):
     """One daemon for all tests of a file that leave it as they found it."""
-    directory = tmp_path_factory.mktemp("shared") / "daemon"
-    shutil.copytree(template, directory)
-    daemon = Sealpost(directory).start()
+    daemon = deployed(deployment, request, tmp_path_factory.mktemp("shared") / "daemon").start()
     yield Site(daemon)
     daemon.close()

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from statistics import median
 
-from engines import BareResponder, Redis, Sealpost, end_to_end as measure_end_to_end, load
+from engines import BareResponder, Redis, RolesApart, Sealpost, end_to_end as measure_end_to_end, load
 
 MIB = 1 << 20
 MILLION = 1_000_000
@@ -168,20 +168,20 @@ def delivered(s):
 
 def end_to_end(s):
     """Steadily from accepted to stored: what a load leaves behind, how long a message takes, what it costs."""
-    sealpost = s.sealpost("end_to_end")
+    return [*end_to_end_rows(s, "up", s.sealpost("end_to_end")),
+            *end_to_end_rows(s, "roles apart", RolesApart(s.directory / "apart", s.program, s.top))]
+
+
+def end_to_end_rows(s, deployment, engine):
     results = []
     try:
         for turn in range(s.rounds):
-            s.say(f"accepted to stored, round {turn + 1} of {s.rounds}")
-            results.append(s.end_to_end(sealpost, connections=16, batch=100))
+            s.say(f"{deployment}: accepted to stored, round {turn + 1} of {s.rounds}")
+            results.append(s.end_to_end(engine, connections=16, batch=100))
     finally:
-        sealpost.stop()
-    return end_to_end_rows("up", results)
-
-
-def end_to_end_rows(deployment, results):
+        engine.stop()
     return [Row(f"{deployment}: accepted", each("messages_per_second", results), "/s"),
-            Row(f"{deployment}: stored", each("stored_per_second_with_drain", results), "/s"),
+            Row(f"{deployment}: stored, until none is left", each("stored_per_second_with_drain", results), "/s"),
             Row(f"{deployment}: accepted to stored, p50", each("accept_to_stored_p50_us", results, 1e-3), "ms"),
             Row(f"{deployment}: accepted to stored, p99", each("accept_to_stored_p99_us", results, 1e-3), "ms"),
             *(Row(f"{deployment}: CPU of one message, {name}", each(f"cpu_{name}_us_per_message", results), "us")

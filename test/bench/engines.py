@@ -156,7 +156,7 @@ class Sealpost(Engine):
         seconds = time.monotonic() - before
         ready = json.loads(ready_file.read_text())
         self.url = ready["ingest"]
-        self.metrics = {"up": ready["metrics"]}
+        self.metrics, self.pids = {"up": ready["metrics"]}, {}
         return seconds
 
     def command(self, *args):
@@ -186,6 +186,63 @@ class Sealpost(Engine):
                 for _ in range(count)]
 
 
+class Role(Engine):
+    """`sealpost server`, `proxy` or `worker` on a data directory of its own."""
+
+    def __init__(self, directory, program, role, settings):
+        super().__init__(directory)
+        self.program, self.role = program, role
+        self.data = self.directory / "data"
+        self.settings = [f"{name}_listen=127.0.0.1:0" for name in LISTENERS] + list(settings)
+        self.ready = {}
+
+    def start(self):
+        ready_file = self.directory / "ready.json"
+        ready_file.unlink(missing_ok=True)
+        self.spawn(self.program, self.role, "--data", self.data, "--ready-file", ready_file,
+                   *(word for s in self.settings for word in ("--set", s)))
+        wait_for(ready_file.exists, self.process, f"sealpost {self.role}")
+        self.ready = json.loads(ready_file.read_text())
+
+
+class RolesApart:
+    """A main server, a proxy and a worker as processes of their own, with their queue on a Redis that syncs every
+    write."""
+
+    def __init__(self, directory, program, top):
+        directory = Path(directory)
+        self.redis = Redis(directory / "redis", top)
+        queue = ["queue_driver=redis", f"redis_url=redis://127.0.0.1:{self.redis.port}/0"]
+        self.server = Role(directory / "server", program, "server", queue)
+        run(program, "init", "--data", self.server.data)
+        certs = directory / "certs"
+        self.issue(program, certs, "bench", "--domain", "example.com")
+        self.cert, self.key, self.ca = (certs / n for n in ("bench.pem", "bench.key", "ca.pem"))
+        self.roles = [self.server]
+        try:
+            self.server.start()
+            for role, options in (("proxy", ("--san", "127.0.0.1")), ("worker", ())):
+                self.issue(program, certs, role, "--role", role, *options)
+                files = [f"{key}_file={certs / name}" for key, name in
+                         (("cert", f"{role}.pem"), ("key", f"{role}.key"), ("ca", "ca.pem"))]
+                self.roles.append(Role(directory / role, program, role,
+                                       [*queue, *files, f"server_url={self.server.ready['server']}"]))
+                self.roles[-1].start()
+        except BaseException:
+            self.stop()
+            raise
+        self.url = self.roles[1].ready["ingest"]
+        self.metrics = {role.role: role.ready["metrics"] for role in self.roles}
+        self.pids = {"redis": self.redis.process.pid}
+
+    def issue(self, program, certs, *words):
+        run(program, "cert", "issue", *words, "--out", certs, "--data", self.server.data)
+
+    def stop(self):
+        for engine in (*self.roles[1:], self.server, self.redis):
+            engine.stop()
+
+
 def bench(program, kind, server, words, options):
     """`sealpost bench KIND` on an engine; its JSON as a dict."""
     words = [*words, *(w for key, value in options.items() for w in (f"--{key.replace('_', '-')}", value))]
@@ -199,5 +256,6 @@ def load(program, server, **options):
 
 def end_to_end(program, server, **options):
     """Until all is stored; server.metrics says where its processes show theirs."""
-    return bench(program, "e2e", server, [w for name, url in server.metrics.items() for w in
-                                          ("--metrics", f"{name}={url}")], options)
+    words = [w for name, url in server.metrics.items() for w in ("--metrics", f"{name}={url}")]
+    words += [w for name, pid in server.pids.items() for w in ("--pid", f"{name}={pid}")]
+    return bench(program, "e2e", server, words, options)

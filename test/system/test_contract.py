@@ -1,7 +1,6 @@
 """The ingest edge, row by row of the HTTP contract, each over HTTP/1.1 and over HTTP/2."""
 import json
 import re
-import signal
 import socket
 import threading
 import uuid
@@ -13,6 +12,8 @@ from daemon import Site
 from http2 import Http2
 from test_ingest import check_problem, message
 from waiting import eventually
+
+pytestmark = pytest.mark.everywhere
 
 BATCH = "/api/v1/messages/batch"
 BATCH_ITEMS = 1000
@@ -328,6 +329,7 @@ def test_accepting_is_paused(site, protocol):
     with connect(site, protocol) as client:
         message_id = client.post().json["message_id"]
         site.daemon.cli("queue", "pause", "accept", "--reason", "moving house")
+        eventually(lambda: client.post().status == 503, "a proxy elsewhere hears of it within a second")
         for answer in (client.post(), post_batch(client, [item()])):
             check_problem(answer, 503, "unavailable")
             assert int(answer.header("retry-after")) >= 1
@@ -345,9 +347,7 @@ def test_accepting_is_paused(site, protocol):
 
 def reload(site, settings):
     """Changes options while the daemon runs, as an operator would."""
-    with (site.daemon.data / "sealpost.yaml").open("a") as file:
-        file.writelines(f"{name}: {value}\n" for name, value in settings.items())
-    site.daemon.signal(signal.SIGHUP)
+    site.daemon.configure(settings)
 
 
 def test_not_enough_room_on_the_disk(site, protocol):

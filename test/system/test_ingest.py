@@ -7,6 +7,8 @@ import pytest
 from client import NUMBER
 from waiting import eventually
 
+pytestmark = pytest.mark.everywhere
+
 FAMILY = "\N{MAN}\N{ZERO WIDTH JOINER}\N{WOMAN}\N{ZERO WIDTH JOINER}\N{GIRL}"
 
 

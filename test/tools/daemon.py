@@ -120,6 +120,12 @@ class Sealpost:
     def signal(self, number):
         os.kill(self.pid if self.ready else self.process.pid, number)
 
+    def configure(self, settings):
+        """Other options, taken while it runs."""
+        with (self.data / "sealpost.yaml").open("a") as file:
+            file.writelines(f"{name}: {value}\n" for name, value in settings.items())
+        self.signal(signal.SIGHUP)
+
     def wait(self, timeout=60):
         """The exit code, once the process has ended by itself."""
         code = self.process.wait(timeout)

@@ -84,6 +84,14 @@ class RolesApart:
 
     # --- as one ---
 
+    def signal(self, number):
+        for role in self.roles:
+            role.signal(number)
+
+    def configure(self, settings):
+        for role in self.roles:
+            role.configure(settings)
+
     @property
     def ready(self):
         return self.server.ready | self.proxies[0].ready
