@@ -58,6 +58,8 @@ struct queue {
 	size_t parked_before;     /* of these, parked by earlier groups */
 	struct queue_stats stats; /* after the last commit */
 	struct err trouble;       /* .kind ERR_NONE: the engine works */
+	bool puts;                /* the group under way has some */
+	bool puts_failed;         /* the last group that had some failed */
 	struct mono probe_at, tick_at;
 	bool due;
 	atomic_bool closing; /* set by queue_close */
@@ -263,6 +265,7 @@ static int backend_apply(void *backend, struct group_op *op, struct err *e)
 	struct queue *q = backend;
 	if (operations[op->kind].start)
 		operations[op->kind].start(op);
+	q->puts = q->puts || op->kind == QUEUE_PUT;
 	int rc = operations[op->kind].apply(q, op, e);
 	if (rc < 0 && !is_single(e))
 		return in_trouble(q, e);
@@ -321,6 +324,7 @@ static bool tick_driver(struct queue *q, struct mono now, struct mono *ret_next)
 static int open_group(struct queue *q, struct err *e)
 {
 	q->parked_before = q->parked_count;
+	q->puts = false;
 	return q->driver->begin(q->state, e) < 0 ? in_trouble(q, e) : 0;
 }
 
@@ -341,7 +345,11 @@ static int backend_commit(void *backend, struct err *e)
 	if (resume_parked(q, e) < 0 || q->driver->commit(q->state, e) < 0)
 		return in_trouble(q, e);
 	settle_tried(q);
-	q->trouble = ERR_INIT;
+	/* An engine that is full hands out and settles all the same. */
+	if (q->puts || !q->puts_failed) {
+		q->trouble = ERR_INIT;
+		q->puts_failed = false;
+	}
 	look(q);
 	return 0;
 }
@@ -350,6 +358,7 @@ static void backend_abort(void *backend)
 {
 	struct queue *q = backend;
 	q->driver->abort(q->state);
+	q->puts_failed = q->puts_failed || q->puts;
 	for (size_t i = 0; i < q->parked_count; i++) {
 		struct parked *p = &q->parked[i];
 		if (p->state != PARKED_TRIED)
@@ -385,10 +394,12 @@ static void probe(struct queue *q, struct mono now)
 	if (q->trouble.kind == ERR_NONE || !mono_reached(now, q->probe_at))
 		return;
 	q->probe_at = mono_add_ms(now, PROBE_EVERY_MS);
-	if (q->driver->probe(q->state, &e) < 0)
+	if (q->driver->probe(q->state, &e) < 0) {
 		in_trouble(q, &e);
-	else
-		q->trouble = ERR_INIT;
+		return;
+	}
+	q->trouble = ERR_INIT;
+	q->puts_failed = false;
 }
 
 static struct mono next_deadline(const struct queue *q, struct mono next)

@@ -75,6 +75,14 @@ static int note_token(struct redis_queue *q, uint64_t token, struct err *e)
 	return 0;
 }
 
+/* The newest one's answer was lost: what it may have leased is given back when the server can be reached. */
+static void lose_token(struct redis_queue *q)
+{
+	uint64_t token = q->tokens[q->token_count - 1];
+	q->tokens[q->token_count - 1] = q->tokens[q->lost_count];
+	q->tokens[q->lost_count++] = token;
+}
+
 static void add_leave(struct redis_queue *q, uint64_t token, size_t bytes, unsigned part)
 {
 	redis_eval(q, &q->now, REDIS_LEAVE, part, 1);
@@ -287,6 +295,11 @@ static int lease_from(
 		redis_looked(q);
 		b.rows = replies[0];
 		rc = make_room(&b, max, e) < 0 || fill_lease(&b, e) < 0 ? -1 : 0;
+	} else {
+		/* Nothing for now: what else is in the group need not suffer, and the next look says why. */
+		lose_token(q);
+		q->looked = false;
+		rc = 0;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(replies); i++)
 		freeReplyObject(replies[i]);
