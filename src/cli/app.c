@@ -724,6 +724,11 @@ void app_tick(struct app *a)
 		proxy_set_disk_free(a->proxy, free_bytes);
 }
 
+bool app_ready(const struct app *a)
+{
+	return health_ready(a->context.health, NULL);
+}
+
 static void answer_pulse(struct task *task)
 {
 	atomic_store(&container_of(task, struct pulse, task)->asked, false);

@@ -59,6 +59,9 @@ MUST_CHECK int app_renew_certs(struct app *a, const struct config *config, struc
 /* Whether the issuing CA was rotated since: then app_renew_certs is due. */
 bool app_issuer_changed(const struct app *a);
 
+/* Whether a message can be durably accepted now. */
+bool app_ready(const struct app *a);
+
 /* Whether every I/O loop has turned since the last call; to be asked once a second. */
 bool app_alive(struct app *a);
 

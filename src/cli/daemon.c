@@ -33,6 +33,7 @@ struct daemon {
 	struct settings settings;
 	struct config *config;
 	const char *ready_file;
+	bool announced; /* that we are ready */
 	sigset_t signals;
 	struct app_sockets sockets;
 	struct app *app;
@@ -148,6 +149,36 @@ static void renew(struct daemon *d)
 		log_event(LOG_ERROR, "certificate.renewal_failed", LF_ERR(&e));
 }
 
+static void log_ready(const struct daemon *d)
+{
+	const char *const addresses[] = {
+		app_ingest_address(d->app), app_server_address(d->app), app_metrics_address(d->app)};
+	log_event(LOG_INFO, "daemon.ready", LF_STR("role", d->command->command),
+		LF_STR("version", SEALPOST_VERSION), LF_STR("ingest", addresses[0] ? addresses[0] : "-"),
+		LF_STR("server", addresses[1] ? addresses[1] : "-"),
+		LF_STR("metrics", addresses[2] ? addresses[2] : "-"), LF_STR("data", d->settings.paths.data));
+}
+
+/* Once, when a message can be durably accepted; an engine that is away, or not as it has to be, is waited for. */
+static int announce(struct daemon *d, struct err *e)
+{
+	if (d->announced || !app_ready(d->app))
+		return 0;
+	if (d->ready_file && write_ready_file(d, e) < 0)
+		return -1;
+	d->announced = true;
+	log_ready(d);
+	notify_systemd("READY=1");
+	return 0;
+}
+
+static void announce_later(struct daemon *d)
+{
+	struct err e = ERR_INIT;
+	if (announce(d, &e) < 0)
+		log_event(LOG_ERROR, "daemon.ready_file", LF_ERR(&e));
+}
+
 /* Serves until told to stop. */
 static void serve(struct daemon *d)
 {
@@ -165,6 +196,7 @@ static void serve(struct daemon *d)
 		else if (watch_changed(&d->watch))
 			reload(d, "files");
 		app_tick(d->app);
+		announce_later(d);
 		if (mono_reached(clock_mono(&clock_system), renew_at) || app_issuer_changed(d->app)) {
 			renew_at = mono_add_ms(clock_mono(&clock_system), RENEW_MS);
 			renew(d);
@@ -172,16 +204,6 @@ static void serve(struct daemon *d)
 		if (app_alive(d->app))
 			notify_systemd("WATCHDOG=1");
 	}
-}
-
-static void log_ready(const struct daemon *d)
-{
-	const char *const addresses[] = {
-		app_ingest_address(d->app), app_server_address(d->app), app_metrics_address(d->app)};
-	log_event(LOG_INFO, "daemon.ready", LF_STR("role", d->command->command),
-		LF_STR("version", SEALPOST_VERSION), LF_STR("ingest", addresses[0] ? addresses[0] : "-"),
-		LF_STR("server", addresses[1] ? addresses[1] : "-"),
-		LF_STR("metrics", addresses[2] ? addresses[2] : "-"), LF_STR("data", d->settings.paths.data));
 }
 
 static int run(struct daemon *d, struct err *e)
@@ -198,12 +220,10 @@ static int run(struct daemon *d, struct err *e)
 		return -1;
 	watch_add(&d->watch, d->settings.file ? d->settings.file : d->settings.paths.config);
 	app_watch_files(d->app, &d->watch);
-	if (d->ready_file && write_ready_file(d, e) < 0) {
+	if (announce(d, e) < 0) {
 		app_close(d->app, 0);
 		return -1;
 	}
-	log_ready(d);
-	notify_systemd("READY=1");
 	serve(d);
 	notify_systemd("STOPPING=1");
 	app_close(d->app, d->config->drain_timeout);
