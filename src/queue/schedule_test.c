@@ -308,7 +308,8 @@ static void walk_accept(struct walk *w)
 {
 	struct driver *d = &w->bed->driver;
 	unsigned client = pick(w, 3) ? 0 : pick(w, CLIENTS);
-	for (unsigned n = 1 + pick(w, 8); n && d->count[LANE_FRESH] + d->count[LANE_RETRY] < STORED - 1; n--) {
+	for (unsigned n = 1 + pick(w, 8); n && d->count[LANE_FRESH] + d->count[LANE_RETRY] < STORED - 1;
+		n--) {
 		uint64_t key = pick(w, 10) ? w->next_key : w->next_key - 5;
 		w->next_key += 10;
 		store(d, (struct schedule_entry){.key = key, .client = client});
