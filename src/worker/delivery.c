@@ -264,11 +264,11 @@ static void log_dead_letters(const struct delivery *d)
 }
 
 /* Tells the destination what was not stored; the first failure ends it, for nothing depends on it. */
-static void report(const struct delivery *d)
+static void report(struct delivery *d)
 {
 	const struct destination *to = d->worker->destination;
 	struct err e = ERR_INIT;
-	if (!to->report || !d->session)
+	if (!to->report)
 		return;
 	for (unsigned i = 0; i < d->count; i++) {
 		const struct queue_settlement *s = &d->settlements[i];
@@ -278,7 +278,7 @@ static void report(const struct delivery *d)
 			.state = s->verdict == QUEUE_DEAD ? MESSAGE_FAILED : MESSAGE_QUEUED,
 			.attempt_count = d->items[i].attempt_count + 1,
 			.reason = s->reason};
-		if (to->report(d->session, &r, &e) < 0)
+		if (worker_open_session(d, &e) < 0 || to->report(d->session, &r, &e) < 0)
 			return;
 	}
 }

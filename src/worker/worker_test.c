@@ -268,6 +268,8 @@ static void what_kills_its_workers_is_given_up_untried(void **state)
 	start(&f);
 	wait_for(&f, 0, 1);
 	assert_int_equal(atomic_load(&f.fake.messages), 0);
+	while (atomic_load(&f.fake.failed_reports) < 1)
+		sched_yield();
 	assert_true(str_eq(find(&f, &arena).last_reason, STR("attempts_exhausted")));
 	close_fixture(&f);
 }
