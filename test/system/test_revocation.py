@@ -13,6 +13,7 @@ from daemon import Identity
 from waiting import eventually
 
 CLIENTS, REVOKED = 100, 10
+PAUSE = 0.02  # seconds from one message of a client to its next: all of them leave some of the machine to the commands
 
 
 class AdminSocket(http.client.HTTPConnection):
@@ -60,7 +61,7 @@ class Poster(threading.Thread):
 
     def run(self):
         try:
-            while not self.stopping.is_set():
+            while not self.stopping.wait(PAUSE):
                 self.last = self.client.post().status
                 if self.last != 202:
                     break
@@ -71,9 +72,11 @@ class Poster(threading.Thread):
         self.client.close()
 
 
-def test_ten_of_a_hundred_open_connections(site, tmp_path):
-    """The last accepted message of each is less than a second after its `cert revoke` returned; the others go on."""
-    posters = [Poster(site.daemon.address(), i) for i in issue_many(site.daemon, tmp_path / "crowd", CLIENTS)]
+def revoke_some(daemon, addresses, directory):
+    """Clients post in a loop, spread over the listeners; ten are revoked, one after the other. The last accepted message
+    of each is less than a second after its `cert revoke` returned; the others go on."""
+    posters = [Poster(addresses[n % len(addresses)], identity)
+               for n, identity in enumerate(issue_many(daemon, directory, CLIENTS))]
     for p in posters:
         p.start()
     try:
@@ -81,7 +84,7 @@ def test_ten_of_a_hundred_open_connections(site, tmp_path):
         out, others = posters[:REVOKED], posters[REVOKED:]
         returned = {}
         for p in out:
-            site.daemon.cli("cert", "revoke", p.name)
+            daemon.cli("cert", "revoke", p.name)
             returned[p.name] = time.monotonic()
         for p in out:
             p.join(10)
@@ -95,6 +98,43 @@ def test_ten_of_a_hundred_open_connections(site, tmp_path):
         for p in posters:
             p.join()
     assert {p.last for p in others} == {202}
+
+
+def test_ten_of_a_hundred_open_connections(site, tmp_path):
+    revoke_some(site.daemon, [site.daemon.address()], tmp_path / "crowd")
+
+
+def test_ten_of_a_hundred_open_connections_to_proxies_of_their_own(make_roles, tmp_path):
+    roles = make_roles(proxies=2).start()
+    revoke_some(roles.server, [p.address() for p in roles.proxies], tmp_path / "crowd")
+
+
+def test_a_restored_main_server_does_not_make_its_proxies_forget(make_roles, tmp_path):
+    """Not even with its journal lost too: what a proxy knows to be revoked stays out there."""
+    roles = make_roles().start()
+    one = roles.issue("one", "--domain", "example.com")
+    roles.server.stop()
+    shutil.copytree(roles.server.data, tmp_path / "backup")
+    roles.server.start()
+    with Client(roles.address(), one) as client:
+        assert client.post().status == 202
+        roles.cli("cert", "revoke", "one")
+        eventually(lambda: client.post().status == 403, "the proxy knows")
+    roles.server.stop()
+    restore(tmp_path / "backup", roles.server)
+    roles.server.data.with_name(roles.server.data.name + ".revoked").unlink()
+    roles.server.start()
+    two = roles.issue("two", "--domain", "example.com")
+    eventually(lambda: accepts(roles, two), "the proxy follows the restored main server")
+    assert not accepts(roles, one)
+
+
+def accepts(roles, identity):
+    try:
+        with Client(roles.address(), identity) as client:
+            return client.post().status == 202
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def refused(daemon, identity):
