@@ -196,13 +196,14 @@ static bool is_address(const char *name)
 static int make_ssl(const struct tls_probe_options *o, struct tls_probe *p, struct err *e)
 {
 	static const unsigned char http1[] = "\x08http/1.1";
+	char *name = (char *)(uintptr_t)o->name; /* the macro takes constant text without saying so */
 	AUTO(SSL_CTX_free_auto) SSL_CTX *ctx = NULL;
 	if (make_context(o, &ctx, e) < 0)
 		return -1;
 	p->ssl = SSL_new(ctx);
 	if (!p->ssl || !SSL_set_ex_data(p->ssl, run_index(), p) ||
 		SSL_set_alpn_protos(p->ssl, http1, sizeof(http1) - 1) ||
-		(!is_address(o->name) && !SSL_set_tlsext_host_name(p->ssl, o->name)))
+		(!is_address(o->name) && !SSL_set_tlsext_host_name(p->ssl, name)))
 		return err_openssl(e, ERR_FATAL, "TLS");
 	SSL_set_msg_callback_arg(p->ssl, p);
 	SSL_set_connect_state(p->ssl);

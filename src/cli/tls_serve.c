@@ -308,6 +308,7 @@ static int serve_one(const struct serve *s, struct tls_server *tls, struct told 
 	if (accepted)
 		tell_request(ssl, &told);
 	ERR_clear_error();
+	*current = NULL;
 	return print_told(s, &told, from, accepted, why, e) < 0 ? -1 : accepted;
 }
 

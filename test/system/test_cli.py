@@ -12,10 +12,12 @@ from waiting import eventually
 OK, FAILED, USAGE, NOT_FOUND, REFUSED, UNAVAILABLE = range(6)
 NO_SUCH_ID = "0190163d-8694-739b-aea5-966c26f8ad91"
 
-COMMANDS = ["up", "init", "cert", "ca", "messages", "queue", "check", "config", "send", "bench", "version"]
+COMMANDS = ["up", "init", "cert", "ca", "messages", "queue", "check", "config", "send", "bench", "version",
+            "client", "audit", "tls"]
 SUBCOMMANDS = [("cert", "issue"), ("cert", "list"), ("cert", "show"), ("cert", "revoke"), ("ca", "show"),
                ("messages", "list"), ("messages", "show"), ("messages", "follow"), ("queue", "stats"), ("queue", "list"), ("queue", "dead"),
                ("queue", "redrive"), ("queue", "purge"), ("queue", "pause"), ("queue", "resume"),
+               ("audit", "list"), ("audit", "verify"), ("audit", "export"), ("tls", "check"), ("tls", "serve"),
                ("config", "check"), ("config", "show"), ("config", "reference")]
 
 
