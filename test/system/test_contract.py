@@ -1,9 +1,26 @@
-"""The ingest edge, row by row of the HTTP contract, each over HTTP/1.1 and over HTTP/2."""
+"""The ingest edge, row by row of the HTTP contract, each over HTTP/1.1 and over HTTP/2.
+
+    row                                     tests
+    TLS 1.3, certificate or 401, wrong ones test_a_certificate_is_required; test_identity.py, test_certs.py
+    revoked while the connection is open    test_revoked_while_the_connection_is_open
+    problems: 404, 405 + Allow, all others  test_unknown_path, test_wrong_method; check_problem everywhere
+    POST /api/v1/messages                   test_a_message_is_accepted … test_message_size; test_ingest.py
+    POST /api/v1/messages/batch             test_a_batch_is_accepted … test_batch_media_type
+    GET /api/v1/messages/{id}               test_status_of_…
+    GET /api/v1/health, /livez, /readyz     test_health, test_live_and_ready, test_accepting_is_paused
+    GET /metrics                            test_metrics_from_…, test_public_metrics
+    Idempotency-Key                         test_a_key_… … test_keys_outlive_a_restart
+    rate limits                             test_no_limit_no_headers … test_a_replay_costs_nothing
+    overload: bounds, memory, disk          test_not_enough_room_on_the_disk; test_limits.py; torture/test_disk.py
+    X-Request-Id, traceparent               test_request_id, test_traceparent
+    openapi.yaml                            test_openapi_is_served_as_it_is; test_openapi.py; cli/openapi_test.c
+"""
 import json
 import re
 import socket
 import threading
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +35,7 @@ pytestmark = pytest.mark.everywhere
 BATCH = "/api/v1/messages/batch"
 BATCH_ITEMS = 1000
 BATCH_BYTES = 4 * 1024 * 1024
+OPENAPI = Path(__file__).resolve().parents[2] / "src" / "proxy" / "openapi.yaml"
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -80,6 +98,38 @@ def test_a_certificate_is_required(shared, protocol):
         check_problem(client.post(), 401, "authentication_required")
         check_problem(post_batch(client, [item()]), 401, "authentication_required")
         check_problem(client.get(f"/api/v1/messages/{uuid.uuid4()}"), 401, "authentication_required")
+
+
+def test_revoked_while_the_connection_is_open(site, protocol):
+    """403 for the next request, the whole of it, and then the end of the connection."""
+    identity = site.new_identity()
+    with connect(site, protocol, identity) as client, connect(site, protocol) as other:
+        assert client.post().status == 202
+        site.daemon.cli("cert", "revoke", identity.name)
+        check_problem(client.post(), 403, "certificate_revoked")
+        if protocol is Http2:
+            assert "ConnectionTerminated" in [type(e).__name__ for e in client.wait_closed()]
+        assert other.post().status == 202
+
+
+# --- what there is ---
+
+def test_unknown_path(client):
+    check_problem(client.get("/api/v1/nothing"), 404, "not_found")
+
+
+@pytest.mark.parametrize("method,path,allowed", [("DELETE", "/api/v1/messages", {"POST"}),
+                                                 ("PUT", BATCH, {"POST"}), ("POST", "/livez", {"GET", "HEAD"})])
+def test_wrong_method(client, method, path, allowed):
+    answer = client.request(method, path)
+    check_problem(answer, 405, "method_not_allowed")
+    assert allowed <= {m.strip() for m in answer.header("allow").split(",")}
+
+
+def test_openapi_is_served_as_it_is(client):
+    answer = client.get("/openapi.yaml")
+    assert (answer.status, answer.header("content-type")) == (200, "application/yaml")
+    assert answer.body == OPENAPI.read_bytes()
 
 
 # --- batches ---
