@@ -105,10 +105,10 @@ def batches(s):
     try:
         sealpost.pause_delivery()
         s.say("batches of 100")
-        results = [s.load(sealpost, connections=16, batch=100) for _ in range(s.rounds)]
+        results = [s.load(sealpost, connections=64, batch=100) for _ in range(s.rounds)]
     finally:
         sealpost.stop()
-    return [Row("batches of 100, 16 connections", each("messages_per_second", results), "/s", at_least=300_000),
+    return [Row("batches of 100, 64 connections", each("messages_per_second", results), "/s", at_least=300_000),
             Row("batches of 100, CPU of one message", each("server_cpu_us_per_message", results), "us")]
 
 
