@@ -1,9 +1,12 @@
 """The audit trail: what is in it, and that whoever tampers with it is found out."""
 import json
+import shutil
 import sqlite3
 
 import pytest
 
+from client import Client
+from daemon import Sealpost
 from waiting import eventually
 
 
@@ -46,7 +49,6 @@ def test_every_kind_of_action_leaves_a_row(site):
 
 def test_who_it_was_and_from_where(site):
     admin = site.daemon.issue("alice", "--role", "admin")
-    from client import Client
     with Client(site.daemon.address("server"), admin) as client:
         answer = client.request("POST", "/admin/clients/suspend", json.dumps({"name": site.identity.name}),
                                 {"Content-Type": "application/json"})
@@ -70,13 +72,21 @@ def test_filters_and_limit(shared):
 
 # --- tampering ---
 
-@pytest.fixture
-def trail(make_daemon):
-    """A stopped daemon's directory with some rows in the trail."""
-    daemon = make_daemon()
+@pytest.fixture(scope="module")
+def long_trail(template, tmp_path_factory):
+    """A directory with some rows in the trail."""
+    directory = tmp_path_factory.mktemp("trail") / "daemon"
+    shutil.copytree(template, directory)
     for i in range(6):
-        daemon.issue(f"client-{i}")
-    return daemon
+        Sealpost(directory).issue(f"client-{i}")
+    return directory
+
+
+@pytest.fixture
+def trail(long_trail, tmp_path):
+    """A copy of it, of a daemon that does not run."""
+    shutil.copytree(long_trail, tmp_path / "daemon")
+    return Sealpost(tmp_path / "daemon")
 
 
 def tamper(daemon, *statements):

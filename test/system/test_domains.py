@@ -84,3 +84,10 @@ def test_delivered_messages_go_when_their_time_is_over(make_daemon):
     [row] = daemon.json("audit", "list", "--action", "messages.expire")
     assert (row["actor"], row["target"], row["detail"]) == ("sealpost", "short.example", {"messages": 3})
     assert daemon.json("queue", "stats")
+
+
+def test_a_token_for_an_unknown_domain_is_refused(make_daemon):
+    daemon = configure(make_daemon(), LISTED)
+    result = daemon.cli("client", "add", "device-1", "--domain", "nowhere.example", check=False)
+    assert result.returncode == 1 and "example.com, slow.example" in result.stderr
+    assert "device-1" not in [c["name"] for c in daemon.json("client", "list")]
