@@ -1,5 +1,6 @@
 """The certificate authority from birth to rotation: keys of every type, requests of every kind, the root's key away and
 back, another issuing CA while everything runs, lists for others, and how the signer is locked in."""
+import base64
 import concurrent.futures
 import json
 import os
@@ -13,8 +14,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
-from client import Client, curl
+from client import Client
 from daemon import CLIENT, Site
 from test_certs import crl_of, openssl, serial_of
 from waiting import eventually
@@ -377,7 +379,8 @@ def test_a_list_that_could_not_be_written_is_tried_again_soon(site, tmp_path):
 # --- the signer ---
 
 def children(pid):
-    return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Of any of its threads."""
+    return [int(c) for path in Path(f"/proc/{pid}/task").glob("*/children") for c in path.read_text().split()]
 
 
 def signer_of(daemon):
@@ -442,6 +445,68 @@ def test_signer_that_is_killed_is_replaced_and_nobody_notices(site):
     assert {serial_of(daemon.issued(name)) for name in done} <= known
     daemon.cli("cert", "revoke", done[0])
     daemon.cli("audit", "verify")
+
+
+# --- the CA's keys are nowhere else ---
+
+def key_needles(path, passphrase):
+    """The key's secret numbers as they would lie in memory or in a file: big-endian, as OpenSSL's little-endian words, in
+    hexadecimal, in base64."""
+    key = serialization.load_pem_private_key(path.read_bytes(), passphrase and passphrase.encode())
+    numbers = key.private_numbers()
+    secrets = [numbers.private_value] if hasattr(numbers, "private_value") else [numbers.p, numbers.q, numbers.d]
+    for secret in secrets:
+        raw = secret.to_bytes((secret.bit_length() + 7) // 8, "big")
+        middle = raw[4:-4]  # alignment and leading zeros do not matter
+        yield from (middle, middle[::-1], middle.hex().encode(), middle.hex().upper().encode())
+        yield from (base64.b64encode(raw[shift:])[8:-8] for shift in range(3))
+
+
+def memory_of(pid):
+    """Every page that can be read."""
+    with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, mode = line.split()[:2]
+            begin, end = (int(part, 16) for part in span.split("-"))
+            if mode[0] != "r" or "[v" in line:
+                continue
+            try:
+                memory.seek(begin)
+                yield memory.read(end - begin)
+            except (OSError, ValueError):
+                continue
+
+
+def holds(blocks, needles):
+    return any(needle in block for block in blocks for needle in needles)
+
+
+@root_only
+@pytest.mark.plain
+def test_ca_keys_are_nowhere_but_in_the_signer(make_daemon, tmp_path, passphrase):
+    daemon = make_daemon(fresh=True, settings={"key_passphrase_file": str(passphrase), "log_level": "debug",
+                                               "log_file": str(tmp_path / "sealpost.log")})
+    site = Site(daemon.start())
+    daemon.issue(CLIENT, "--domain", "example.com")
+    with site.client() as client:
+        assert client.post().status == 202
+    daemon.cli("ca", "rotate-issuing")
+    daemon.cli("ca", "export-root", "--key", tmp_path / "root.key", "--passphrase-file", passphrase)
+    daemon.cli("cert", "revoke", CLIENT)
+    keys = {path.name: list(key_needles(path, PASSPHRASE)) for path in (daemon.data / "ca").glob("*.key")}
+    assert len(keys) == 3, "root, current and retiring issuing CA"
+    needles = [needle for found in keys.values() for needle in found]
+
+    signer = signer_of(daemon)
+    assert holds(memory_of(signer), keys["issuing.key"]), "the search itself finds what is there"
+    assert not holds(memory_of(signer), keys["root.key"]), "a key that it does not need"
+    assert not holds(memory_of(daemon.pid), needles)
+    for pid in (daemon.pid, signer):
+        assert not holds([Path(f"/proc/{pid}/environ").read_bytes(), Path(f"/proc/{pid}/cmdline").read_bytes()],
+                         [*needles, PASSPHRASE.encode()])
+    files = [p for top in (daemon.directory, tmp_path) for p in top.rglob("*") if p.is_file() and p != passphrase]
+    assert len(files) > 10
+    assert [p.name for p in files if holds([p.read_bytes()], [*needles, PASSPHRASE.encode()])] == []
 
 
 # --- many ---
