@@ -77,20 +77,24 @@ int confine_user(const char *user, struct err *e)
 	return prctl(PR_SET_DUMPABLE, 0) < 0 ? err_sys(e, ERR_FATAL, "prctl") : 0;
 }
 
-/* For a process that root did not start: an empty network in a user namespace of our own, where the system lets us; where
- * not, the filter alone denies sockets. Late, because in such a namespace files look like nobody's. */
-static void leave_network(void)
-{
-	if (!network_left)
-		(void)!unshare(CLONE_NEWUSER | CLONE_NEWNET);
-}
-
-/* What a user namespace gave us, too. */
-static int drop_capabilities(struct err *e)
+static bool drop_capabilities(void)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
-	return syscall(SYS_capset, &head, none) < 0 ? err_sys(e, ERR_FATAL, "capset") : 0;
+	return syscall(SYS_capset, &head, none) == 0;
+}
+
+/* For a process that root did not start: an empty network in a user namespace of our own, where the system lets us; where
+ * not, the filter alone denies sockets. Late, because in such a namespace files look like nobody's.
+ *
+ * The namespace comes with every capability within it, which must go. Otherwise there are none but ambient ones, and
+ * a supervisor's filter may deny even giving them up. */
+static int leave_network(struct err *e)
+{
+	bool in_namespace = !network_left && unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0;
+	if (drop_capabilities() || !in_namespace)
+		return 0;
+	return err_sys(e, ERR_FATAL, "drop capabilities");
 }
 
 static const int allowed_calls[] = {
@@ -130,8 +134,7 @@ static int add_rules(scmp_filter_ctx filter)
 
 int confine_system_calls(struct err *e)
 {
-	leave_network();
-	if (drop_capabilities(e) < 0)
+	if (leave_network(e) < 0)
 		return -1;
 	/* What is mapped now, as far as it is in use, the key included; not what will be mapped, as that
 	 * would fail at the limit. */

@@ -19,13 +19,15 @@
 #include <unistd.h>
 
 #include "base/macros.h"
+#include "base/str.h"
 
 enum { EXIT_KILLED = 99, TRACEES_MAX = 1024 };
 
-static const long changing[] = {SYS_write, SYS_pwrite64, SYS_writev, SYS_pwritev, SYS_fsync, SYS_fdatasync, SYS_ftruncate,
-	SYS_truncate, SYS_fallocate, SYS_rename, SYS_renameat, SYS_renameat2, SYS_unlink, SYS_unlinkat, SYS_mkdir,
-	SYS_mkdirat, SYS_rmdir, SYS_link, SYS_linkat, SYS_symlink, SYS_symlinkat, SYS_openat, SYS_fchmod, SYS_chmod,
-	SYS_fchmodat, SYS_sendto, SYS_sendmsg, SYS_close, SYS_flock, SYS_fcntl, SYS_exit_group};
+static const long changing[] = {SYS_write, SYS_pwrite64, SYS_writev, SYS_pwritev, SYS_fsync, SYS_fdatasync,
+	SYS_ftruncate, SYS_truncate, SYS_fallocate, SYS_rename, SYS_renameat, SYS_renameat2, SYS_unlink,
+	SYS_unlinkat, SYS_mkdir, SYS_mkdirat, SYS_rmdir, SYS_link, SYS_linkat, SYS_symlink, SYS_symlinkat,
+	SYS_openat, SYS_fchmod, SYS_chmod, SYS_fchmodat, SYS_sendto, SYS_sendmsg, SYS_close, SYS_flock,
+	SYS_fcntl, SYS_exit_group};
 
 /* Threads and processes that we trace; `inside` a call, so that its end is not taken for another one. */
 static struct tracee {
@@ -75,14 +77,14 @@ static void kill_all(void)
 }
 
 /* A tracee stopped at a system call; returns whether this is where to kill. */
-static bool counts(struct tracee *t, long at, long *count)
+static bool counts(struct tracee *t, int64_t at, int64_t *count)
 {
 	struct __ptrace_syscall_info call;
 	t->inside = !t->inside;
 	if (!t->inside || ptrace(PTRACE_GET_SYSCALL_INFO, t->id, sizeof(call), &call) <= 0 ||
 		call.op != PTRACE_SYSCALL_INFO_ENTRY || !is_change(&call))
 		return false;
-	return ++*count == labs(at);
+	return ++*count == llabs(at);
 }
 
 /* The signal to deliver with the next step. */
@@ -94,7 +96,7 @@ static int signal_of(int status)
 }
 
 /* Until the first process has ended; its exit code. */
-static int trace(pid_t first, long at, long *count)
+static int trace(pid_t first, int64_t at, int64_t *count)
 {
 	int status, code = EXIT_KILLED;
 	for (pid_t id; (id = waitpid(-1, &status, __WALL)) > 0;) {
@@ -121,18 +123,17 @@ static int trace(pid_t first, long at, long *count)
 
 int main(int argc, char **argv)
 {
-	long count = 0;
-	if (argc < 3) {
+	int64_t at, count = 0;
+	if (argc < 3 || !str_to_i64(str_of(argv[1]), &at)) {
 		fputs("usage: kill-at N PROGRAM [ARGUMENT…]\n", stderr);
 		return 2;
 	}
-	long at = strtol(argv[1], NULL, 10);
 	pid_t first = start(argv + 2);
 	int status;
 	if (first < 0 || waitpid(first, &status, 0) != first ||
 		ptrace(PTRACE_SETOPTIONS, first, NULL,
-			PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
-				PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL) < 0) {
+			PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
+				PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL) < 0) {
 		perror("kill-at");
 		return 2;
 	}
@@ -140,6 +141,6 @@ int main(int argc, char **argv)
 	ptrace(PTRACE_SYSCALL, first, NULL, 0);
 	int code = trace(first, at, &count);
 	if (at == 0)
-		printf("%ld\n", count);
+		printf("%lld\n", (long long)count);
 	return code;
 }
