@@ -145,22 +145,29 @@ static int store_rows(struct session *session, unsigned from, unsigned count, st
 	return 0;
 }
 
-/* One row that may be at fault. <0: the store cannot take anything now. */
-static int store_suspect(struct session *session, unsigned i, struct err *e)
+/* The store has refused the batch: each row for itself. <0: it takes none of them, or nothing now, which is no
+ * fault of any message. */
+static int store_one_by_one(struct session *session, unsigned rows, struct err *e)
 {
-	struct err why = ERR_INIT;
-	if (store_rows(session, i, 1, &why) >= 0)
-		return 0;
-	if (why.kind == ERR_RETRY) {
+	unsigned failed = 0;
+	for (unsigned i = 0; i < rows; i++) {
+		struct err why = ERR_INIT;
+		if (store_rows(session, i, 1, &why) >= 0)
+			continue;
+		log_event(LOG_ERROR, "deliver.not_stored", LF_ERR(&why));
+		if (why.kind == ERR_REJECT) {
+			reject(session, session->items[i], "invalid");
+			continue;
+		}
+		retry(session, session->items[i], "not_stored");
+		if (++failed < rows && why.kind != ERR_RETRY)
+			continue;
+		if (why.kind != ERR_FATAL)
+			why.kind = ERR_RETRY; /* the request itself is not what is wrong */
 		if (e)
 			*e = why;
 		return -1;
 	}
-	log_event(LOG_ERROR, "deliver.not_stored", LF_ERR(&why));
-	if (why.kind == ERR_REJECT)
-		reject(session, session->items[i], "invalid");
-	else
-		retry(session, session->items[i], "not_stored");
 	return 0;
 }
 
@@ -175,15 +182,11 @@ int deliver_batch(void *arg, struct delivery_item *items, unsigned count, struct
 		return -1;
 	if (!rows || store_rows(session, 0, rows, &why) >= 0)
 		return 0;
-	if (why.kind == ERR_RETRY) {
-		if (e)
-			*e = why;
-		return -1;
-	}
-	for (unsigned i = 0; i < rows; i++)
-		if (store_suspect(session, i, e) < 0)
-			return -1;
-	return 0;
+	if (why.kind != ERR_RETRY)
+		return store_one_by_one(session, rows, e);
+	if (e)
+		*e = why;
+	return -1;
 }
 
 /* --- sessions of deliveries over the network --- */
