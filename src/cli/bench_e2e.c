@@ -23,7 +23,7 @@ enum {
 	THREADS_MAX = 16, /* kinds of threads in one process */
 	METRICS_BYTES = 4 << 20,
 	SCRAPE_TIMEOUT_MS = 5000,
-	POLL_MS = 100,
+	POLL_NS = 100000000,
 	DRAIN_MS = 60000,
 	FIGURES_MAX = 80,
 	NAME_BYTES = 96,
@@ -155,7 +155,7 @@ static int on_sample(void *arg, bool at_end, struct err *e)
 static int wait_until_stored(struct e2e *b, struct err *e)
 {
 	int64_t give_up_ns = load_now_ns() + b->drain_ms * 1000000;
-	const struct timespec pause = {.tv_nsec = POLL_MS * 1000000};
+	const struct timespec pause = {.tv_nsec = POLL_NS};
 	do {
 		nanosleep(&pause, NULL);
 		if (take_sample(b, &b->after, e) < 0)

@@ -124,11 +124,12 @@ static int measure_queue(struct run *run, struct err *e)
 	if (ask_queue(run, &stats, e) < 0)
 		return -1;
 	int64_t queued = json_number(stats, "queued"), processing = json_number(stats, "processing");
-	add_reading(run, "waiting", CHECK_COUNT, queued + processing);
+	int64_t waiting = queued + processing;
+	add_reading(run, "waiting", CHECK_COUNT, waiting);
 	add_reading(run, "queued", CHECK_COUNT, queued);
 	add_reading(run, "retrying", CHECK_COUNT, json_number(stats, "retrying"));
 	add_reading(run, "processing", CHECK_COUNT, processing);
-	say(run, "%lld messages wait for delivery", (long long)(queued + processing));
+	say(run, "%lld messages wait for delivery", (long long)waiting);
 	mention_pauses(run, stats);
 	return 0;
 }
@@ -386,8 +387,8 @@ static const struct check checks[] = {
 		"  sealpost check queue --warning 10000 --critical 100000", CHECK_COUNT, false, 10000, 100000,
 		measure_queue},
 	{"age", "How long the oldest message has been waiting since it was accepted.",
-		"  sealpost check age --warning 5m --critical 1h", CHECK_MS, false, 5 * MINUTE_MS, HOUR_MS,
-		measure_age},
+		"  sealpost check age --warning 5m --critical 1h", CHECK_MS, false, 5 * (int64_t)MINUTE_MS,
+		HOUR_MS, measure_age},
 	{"dead", "How many dead letters wait for somebody to look at them.",
 		"  sealpost check dead --critical 10", CHECK_COUNT, false, 0, 100, measure_dead},
 	{"cert",
@@ -401,7 +402,7 @@ static const struct check checks[] = {
 		"  sealpost check disk --warning 10GiB --critical 1GiB", CHECK_BYTES, true, -1, -1,
 		measure_disk},
 	{"store", "Whether the main server's store answers, how fast, and whether it takes writes.",
-		"  sealpost check store --format json", CHECK_MS, false, SECOND_MS, 5 * SECOND_MS,
+		"  sealpost check store --format json", CHECK_MS, false, SECOND_MS, 5 * (int64_t)SECOND_MS,
 		measure_store},
 };
 

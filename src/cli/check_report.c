@@ -51,8 +51,14 @@ static double in_unit(enum check_unit unit, int64_t value)
 /* One line, and nothing that would begin the performance data. */
 static void put_sentence(struct buf *out, const char *text)
 {
-	for (; *text; text++)
-		buf_add_char(out, *text == '|' ? '/' : (unsigned char)*text < ' ' ? ' ' : *text);
+	for (; *text; text++) {
+		char c = *text;
+		if (c == '|')
+			c = '/';
+		else if ((unsigned char)c < ' ')
+			c = ' ';
+		buf_add_char(out, c);
+	}
 }
 
 static void put_threshold(struct buf *out, const struct check_report *r, int64_t value)

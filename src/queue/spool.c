@@ -675,7 +675,7 @@ static int begin_move(struct spool *s, struct move *m, struct err *e)
 	arena_reset(&s->moving);
 	if (local_group(s, lease_local, m, e) < 0)
 		return -1;
-	m->order = arena_alloc(&s->moving, (m->lease.count + 1) * sizeof(*m->order));
+	m->order = arena_alloc(&s->moving, (m->lease.count + 1) * sizeof(struct queue_message *));
 	m->tags = arena_alloc(&s->moving, (m->lease.count + 1) * sizeof(*m->tags));
 	m->items = arena_alloc(&s->moving, (m->lease.count + 1) * sizeof(*m->items));
 	m->puts = arena_alloc(&s->moving, (m->lease.count + 1) * sizeof(*m->puts));
@@ -683,7 +683,7 @@ static int begin_move(struct spool *s, struct move *m, struct err *e)
 		return err_oom(e);
 	for (unsigned i = 0; i < m->lease.count; i++)
 		m->order[i] = &m->lease.messages[i];
-	qsort(m->order, m->lease.count, sizeof(*m->order), by_id);
+	qsort(m->order, m->lease.count, sizeof(struct queue_message *), by_id);
 	for (unsigned i = 0; i < m->lease.count; i++) {
 		if (untag(&m->order[i]->sealed.envelope, &m->tags[i], e) < 0)
 			return -1;

@@ -456,6 +456,9 @@ static bool fail_at(const char *which, unsigned k)
 	bool reached = f->calls >= k;
 	remote_returns(b);
 	faulty_fail(&b->local, NULL, 0, 0);
+	/* The clock may be moved once no other thread looks at it. */
+	while (turn(b), stats_of(b).spooling)
+		sched_yield();
 	clock_fake_advance_ms(&b->clock, 3600 * 1000); /* leases that a failed step left run out */
 	settle_down(b);
 	qsort(ids, taken, sizeof(*ids), by_bytes);
