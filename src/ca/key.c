@@ -204,7 +204,8 @@ static X509_REQ *csr_read(struct str csr)
 static bool csr_signature_ok(const X509_REQ *req)
 {
 	static const int allowed[] = {NID_ecdsa_with_SHA256, NID_ecdsa_with_SHA384, NID_ecdsa_with_SHA512,
-		NID_sha256WithRSAEncryption, NID_sha384WithRSAEncryption, NID_sha512WithRSAEncryption, NID_ED25519};
+		NID_sha256WithRSAEncryption, NID_sha384WithRSAEncryption, NID_sha512WithRSAEncryption,
+		NID_ED25519};
 	for (size_t i = 0; i < ARRAY_LEN(allowed); i++)
 		if (X509_REQ_get_signature_nid(req) == allowed[i])
 			return true;

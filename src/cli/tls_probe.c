@@ -198,8 +198,10 @@ static int make_ssl(const struct tls_probe_options *o, struct tls_probe *p, stru
 	static const unsigned char http1[] = "\x08http/1.1";
 	char *name = (char *)(uintptr_t)o->name; /* the macro takes constant text without saying so */
 	AUTO(SSL_CTX_free_auto) SSL_CTX *ctx = NULL;
+	char name[TLSEXT_MAXLEN_host_name + 1]; /* OpenSSL wants to be able to write to it */
 	if (make_context(o, &ctx, e) < 0)
 		return -1;
+	snprintf(name, sizeof(name), "%s", o->name);
 	p->ssl = SSL_new(ctx);
 	if (!p->ssl || !SSL_set_ex_data(p->ssl, run_index(), p) ||
 		SSL_set_alpn_protos(p->ssl, http1, sizeof(http1) - 1) ||

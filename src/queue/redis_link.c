@@ -187,7 +187,9 @@ static int expect_host(SSL *ssl, const char *host)
 	bool is_address = inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, host, &address) == 1;
 	if (is_address)
 		return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host);
-	return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
+	char name[TLSEXT_MAXLEN_host_name + 1]; /* OpenSSL wants to be able to write to it */
+	snprintf(name, sizeof(name), "%s", host);
+	return SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
 /* Why the server's certificate was refused, if it was. */

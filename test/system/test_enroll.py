@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from client import Client, curl
+from client import curl
 from daemon import run_cli
 from est import EST, certificates, csr, enroll, identity, openssl, post, problem, token
 from waiting import eventually
