@@ -187,9 +187,10 @@ static int expect_host(SSL *ssl, const char *host)
 	bool is_address = inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, host, &address) == 1;
 	if (is_address)
 		return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host);
-	char name[TLSEXT_MAXLEN_host_name + 1]; /* OpenSSL wants to be able to write to it */
-	snprintf(name, sizeof(name), "%s", host);
-	return SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
+	/* The macro SSL_set_tlsext_host_name casts const away where compilers can see it. */
+	void *name = (void *)(uintptr_t)host;
+	return SSL_set1_host(ssl, host) == 1 &&
+	       SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name) == 1;
 }
 
 /* Why the server's certificate was refused, if it was. */

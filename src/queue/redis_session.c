@@ -12,6 +12,7 @@
 #include <sys/random.h>
 
 #include "base/auto.h"
+#include "base/metrics.h"
 #include "queue/redis_answer.h"
 #include "queue/redis_url.h"
 
@@ -294,8 +295,8 @@ static void back_off(struct redis_session *s)
 	s->backoff_ms = s->backoff_ms ? s->backoff_ms * 2 : BACKOFF_FIRST_MS;
 	if (s->backoff_ms > BACKOFF_MAX_MS)
 		s->backoff_ms = BACKOFF_MAX_MS;
-	s->next_try = mono_add_ms(
-		clock_mono(s->clock), s->backoff_ms / 2 + s->backoff_ms * chance / (2 * UINT8_MAX));
+	s->next_try =
+		mono_add_ms(clock_mono(s->clock), s->backoff_ms / 2 + s->backoff_ms * chance / UINT8_MAX / 2);
 }
 
 static int try_steps(struct redis_session *s, struct err *e)
@@ -318,7 +319,9 @@ int redis_session_ensure(struct redis_session *s, struct err *e)
 		return -1;
 	}
 	s->why_not = ERR_INIT;
-	if (try_steps(s, &s->why_not) == 0) {
+	bool ok = try_steps(s, &s->why_not) == 0;
+	series_add(metric_series1(METRIC_REDIS_CONNECTIONS, ok ? "ok" : "failed"), 1);
+	if (ok) {
 		s->backoff_ms = 0;
 		return 0;
 	}

@@ -1,4 +1,6 @@
 """The queue on a Redis server: what a daemon does with it, and what it says when the server is not as it has to be."""
+from urllib.request import urlopen
+
 import pytest
 
 from client import Load
@@ -171,6 +173,11 @@ def test_killed_under_load(make_redis, make_site):
     load.stopping.set()
     acknowledged = set(load.join())
     eventually(lambda: acknowledged <= site.daemon.delivered(), "all delivered, once")
+    with urlopen("http://{}:{}/metrics".format(*site.daemon.address("metrics"))) as answer:
+        counted = {line.split()[0]: float(line.split()[1]) for line in answer.read().decode().splitlines()
+                   if line.startswith("sealpost_redis_connections_total")}
+    assert counted['sealpost_redis_connections_total{result="ok"}'] >= 4
+    assert counted['sealpost_redis_connections_total{result="failed"}'] >= 1
 
 
 def test_fail_over(make_redis, make_site):
