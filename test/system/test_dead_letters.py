@@ -133,13 +133,16 @@ def test_pauses_are_separate_keep_their_reason_and_survive(make_daemon):
     with Client(daemon.address(), daemon.issued("client_001")) as client:
         accepted = client.post().json["message_id"]
     daemon.cli("queue", "pause", "accept", "--reason", "full")
-    daemon.restart()
+    assert "full" in daemon.health()["checks"]["queue"]["detail"]
+    daemon.stop()
+    daemon.spawn()  # it is not ready: it does not accept
+    eventually((daemon.data / "admin.sock").exists, "the daemon answers administrators")
     now = stats(daemon)
     assert (now["delivery_paused"], now["delivery_reason"]) == (True, "moving the database")
     assert (now["accept_paused"], now["accept_reason"]) == (True, "full")
     assert now["queued"] == 1
-    health = daemon.health()
-    assert "full" in health["checks"]["queue"]["detail"]
     daemon.cli("queue", "resume", "delivery")
     eventually(lambda: daemon.delivered() == {accepted}, "delivery goes on while accepting is paused")
     assert stats(daemon)["accept_paused"] and not stats(daemon)["delivery_paused"]
+    daemon.cli("queue", "resume", "accept")
+    daemon.wait_ready()
