@@ -55,7 +55,7 @@ struct app {
 	enum app_mode mode;
 	int lock_fd;
 	struct app_sockets sockets;
-	char *data, *cert_file, *key_file, *ca_file, *name;
+	char *data, *cert_file, *key_file, *ca_file, *issuers_file, *name;
 	char *server_cert_file, *server_key_file; /* the main server's own */
 	struct ca *ca;
 	uint8_t seen_issuer[IDENTITY_KEY_ID_BYTES]; /* whom our own certificates are from */
@@ -461,6 +461,7 @@ static int open_proxy(struct app *a, const struct config *config, struct err *e)
 		.cert_file = a->cert_file,
 		.key_file = a->key_file,
 		.ca_file = a->ca_file,
+		.issuers_file = a->issuers_file,
 		.listen_fd = a->sockets.ingest,
 		.loops = a->loops,
 		.loop_count = a->loop_count,
@@ -594,12 +595,13 @@ static int name_files(struct app *a, const struct config *config, struct err *e)
 	a->cert_file = file_or(config->cert_file, own_cert_path(a->paths, role, "pem"));
 	a->key_file = file_or(config->key_file, own_cert_path(a->paths, role, "key"));
 	a->ca_file = file_or(config->ca_file, strdup(a->paths->ca_bundle));
+	a->issuers_file = path_join(a->paths->cache, FEED_ISSUERS_FILE);
 	a->server_cert_file = own_cert_path(a->paths, "server", "pem");
 	a->server_key_file = own_cert_path(a->paths, "server", "key");
 	if (asprintf(&a->name, "%.40s:%d", host, (int)getpid()) < 0)
 		a->name = NULL;
-	return a->data && a->cert_file && a->key_file && a->ca_file && a->name && a->server_cert_file &&
-			       a->server_key_file
+	return a->data && a->cert_file && a->key_file && a->ca_file && a->issuers_file && a->name &&
+			       a->server_cert_file && a->server_key_file
 		       ? 0
 		       : err_oom(e);
 }
@@ -761,6 +763,8 @@ void app_watch_files(const struct app *a, struct watch *w)
 	}
 	if (a->proxy || a->remote || a->server)
 		watch_add(w, a->ca_file);
+	if (a->feed)
+		watch_add(w, a->issuers_file);
 }
 
 static int check_client_files(const struct app *a, const struct config *config, struct err *e)
@@ -842,6 +846,7 @@ void app_close(struct app *a, int64_t drain_ms)
 	free(a->cert_file);
 	free(a->key_file);
 	free(a->ca_file);
+	free(a->issuers_file);
 	free(a->server_cert_file);
 	free(a->server_key_file);
 	free(a->name);

@@ -12,6 +12,8 @@
 #include "base/metrics.h"
 #include "proxy/copy.h"
 #include "role/wire.h"
+#include "tls/certs_only.h"
+#include "tls/openssl.h"
 
 enum {
 	POLL_TIMEOUT_MS = 45000, /* the server answers after 30 s at the latest */
@@ -20,6 +22,7 @@ enum {
 	PAUSE_FIRST_MS = 100,
 	PAUSE_MAX_MS = 5000,
 	KEY_FILE_BYTES = 4096,
+	ISSUERS_BYTES = 64 * 1024,
 	PAGE_ARENA_BYTES = 16 * 1024 * 1024,
 	SEEN_AT_ONCE = 1000,
 	SEEN_BODY_BYTES = 200 * 1024,
@@ -36,7 +39,7 @@ struct feed {
 	void *set_key_arg;
 	struct client *client;
 	struct copy *copy;
-	char *key_path;
+	char *key_path, *issuers_path;
 	bool has_key;
 	struct sealing_public key;
 	struct mono key_asked_at, pruned_at; /* .ns == 0: not yet */
@@ -64,6 +67,22 @@ static void read_key(struct feed *f)
 
 /* --- following the main server --- */
 
+/* Writes down which issuing CAs there are, where that has changed; the listener reads them when it sees the file change.
+ * Only what can be read later is written. */
+static int keep_issuers(struct feed *f, struct str pem, struct err *e)
+{
+	AUTO(x509_stack_free_auto) STACK_OF(X509) *certs = NULL;
+	AUTO(buf_auto) struct buf known;
+	struct err ignored = ERR_INIT;
+	buf_init(&known, ISSUERS_BYTES);
+	if (pem.n == 0 || (file_read(f->issuers_path, ISSUERS_BYTES, &known, &ignored) == 0 &&
+				  str_eq(buf_str(&known), pem)))
+		return 0;
+	if (x509_read_pem(pem, &certs, e) < 0)
+		return err_context(e, "the main server's CA certificates");
+	return file_replace(f->issuers_path, 0644, pem, e);
+}
+
 static int take_key(struct feed *f, struct err *e)
 {
 	AUTO(json_auto) json_t *answer = NULL;
@@ -73,6 +92,8 @@ static int take_key(struct feed *f, struct err *e)
 	if (client_call(f->client, "GET", "/internal/sealing-keys", (struct str){"", 0}, CALL_TIMEOUT_MS,
 		    &answer, e) < 0 ||
 		wire_take_key(json_object_get(answer, "active"), &key, e) < 0)
+		return -1;
+	if (keep_issuers(f, str_of(json_string_value(json_object_get(answer, "ca_pem"))), e) < 0)
 		return -1;
 	f->key_asked_at = clock_mono(f->clock);
 	if (f->has_key && memcmp(&key, &f->key, sizeof(key)) == 0)
@@ -315,7 +336,8 @@ int feed_open(const struct feed_options *o, struct feed **ret, struct err *e)
 	pthread_cond_init(&f->wakeup, &attr);
 	pthread_condattr_destroy(&attr);
 	f->key_path = path_join(o->dir, "sealing.json");
-	int rc = f->key_path ? dir_make(o->dir, 0700, e) : err_oom(e);
+	f->issuers_path = path_join(o->dir, FEED_ISSUERS_FILE);
+	int rc = f->key_path && f->issuers_path ? dir_make(o->dir, 0700, e) : err_oom(e);
 	if (rc >= 0)
 		rc = client_new(&o->client, &f->client, e);
 	if (rc >= 0)
@@ -369,5 +391,6 @@ void feed_close(struct feed *f)
 	pthread_cond_destroy(&f->wakeup);
 	pthread_mutex_destroy(&f->lock);
 	free(f->key_path);
+	free(f->issuers_path);
 	free(f);
 }

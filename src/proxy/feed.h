@@ -1,6 +1,6 @@
 /* feed.h - what a proxy on a machine of its own learns from the main server: the certificate registry, by
- * long poll, and the sealing key. Both are kept on disk (copy.h, sealing.json), so that a proxy starts and works
- * while the main server is away; how old they are is in health and metrics.
+ * long poll, the sealing key, and which issuing CAs there are. All are kept on disk (copy.h, sealing.json, issuers.pem), so
+ * that a proxy starts and works while the main server is away; how old the registry is is in health and metrics.
  *
  * What is revoked stays revoked here, also when the main server goes back to a backup in which it was not. A
  * main server that comes with another history (server/feed.c) is followed from the start.
@@ -17,9 +17,12 @@
 
 struct feed;
 
+/* In the feed's directory: PEM of the CA's certificates, as the main server has them. */
+#define FEED_ISSUERS_FILE "issuers.pem"
+
 struct feed_options {
 	struct client_options client;
-	const char *dir; /* holds registry.log and sealing.json */
+	const char *dir; /* holds what is kept */
 	struct registry *registry;
 	struct health *health; /* gets the check "main_server" */
 };

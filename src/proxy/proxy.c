@@ -142,6 +142,7 @@ static int listen_for_clients(struct proxy *p, const struct proxy_options *o, st
 		.cert_file = o->cert_file,
 		.key_file = o->key_file,
 		.ca_file = o->ca_file,
+		.issuers_file = o->issuers_file,
 		.trust_domain = o->config->trust_domain,
 		.client_cert = true,
 		.http2 = true,

@@ -29,6 +29,7 @@ struct proxy_options {
 	struct registry *registry;
 	struct health *health;
 	const char *cert_file, *key_file, *ca_file; /* of the ingest listener */
+	const char *issuers_file;                   /* more issuing CAs, as in tls_server_options */
 	int listen_fd; /* a socket that listens already and is taken over; -1: `ingest_listen` is bound */
 	struct loop *const *loops;
 	unsigned loop_count;

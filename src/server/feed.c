@@ -158,6 +158,7 @@ void server_get_sealing_keys(struct http_request *r)
 	for (size_t i = 0; i < count && i < KEYS_MAX; i++)
 		wire_put_key(&w, NULL, &keys[i]);
 	json_close_array(&w);
+	json_put_str(&w, "ca_pem", ca_bundle(s->ca));
 	json_close_object(&w);
 	http_set_header(r, "Cache-Control", STR("no-store"));
 	http_reply(r, 200, "application/json", buf_str(&body));

@@ -14,6 +14,7 @@
 
 #include <openssl/err.h>
 #include <pthread.h>
+#include <unistd.h>
 
 /* A leaf, its issuer and a root with RSA-4096 take 6 KB. */
 enum { CLIENT_CHAIN_BYTES_MAX = 16 * 1024 };
@@ -178,6 +179,26 @@ static int trust(SSL_CTX *ctx, const char *ca_file, bool announce, struct err *e
 	return 0;
 }
 
+/* Issuing CAs that were learned, for clients that show their leaf alone. They must prove themselves under a trust anchor;
+ * one that is signed by itself would be such an anchor, and is left out. */
+static int add_issuers(SSL_CTX *ctx, const char *issuers_file, struct err *e)
+{
+	AUTO(x509_stack_free_auto) STACK_OF(X509) *issuers = NULL;
+	if (access(issuers_file, F_OK) < 0)
+		return 0;
+	if (x509_read_file(issuers_file, &issuers, e) < 0)
+		return -1;
+	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+	for (int i = 0; i < sk_X509_num(issuers); i++) {
+		X509 *issuer = sk_X509_value(issuers, i);
+		if (X509_self_signed(issuer, 0) == 0 && !X509_STORE_add_cert(store, issuer)) {
+			err_openssl(e, ERR_FATAL, "add an issuing CA");
+			return err_context(e, "'%s'", issuers_file);
+		}
+	}
+	return 0;
+}
+
 static int listener_new(const struct tls_server_options *o, struct listener **ret, struct err *e)
 {
 	struct listener *l = calloc(1, sizeof(*l));
@@ -217,7 +238,8 @@ static int server_ctx_new(
 	if (!SSL_CTX_set_num_tickets(ctx, 0) || !SSL_CTX_set_max_early_data(ctx, 0))
 		return err_openssl(e, ERR_FATAL, "TLS context");
 	if (o->client_cert) {
-		if (trust(ctx, o->ca_file, true, e) < 0)
+		if (trust(ctx, o->ca_file, true, e) < 0 ||
+			(o->issuers_file && add_issuers(ctx, o->issuers_file, e) < 0))
 			return -1;
 		SSL_CTX_set_max_cert_list(ctx, CLIENT_CHAIN_BYTES_MAX);
 		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
@@ -261,6 +283,7 @@ static bool options_copy(struct tls_server_options *to, const struct tls_server_
 	copied &= copy_string(&to->key_file);
 	copied &= copy_string(&to->trust_domain) || !from->trust_domain;
 	copied &= copy_string(&to->ca_file) || !from->ca_file;
+	copied &= copy_string(&to->issuers_file) || !from->issuers_file;
 	return copied;
 }
 
@@ -345,6 +368,7 @@ void tls_server_free(struct tls_server *s)
 	free(unconst(s->options.cert_file));
 	free(unconst(s->options.key_file));
 	free(unconst(s->options.ca_file));
+	free(unconst(s->options.issuers_file));
 	free(unconst(s->options.trust_domain));
 	pthread_mutex_destroy(&s->lock);
 	free(s);

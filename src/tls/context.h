@@ -20,7 +20,9 @@ struct tls_server;
 struct tls_server_options {
 	const char *cert_file; /* PEM: leaf, then intermediates */
 	const char *key_file;
-	const char *ca_file;      /* PEM: trust anchors (and issuing CAs) for client certificates */
+	const char *ca_file; /* PEM: trust anchors (and issuing CAs) for client certificates */
+	const char *
+		issuers_file; /* PEM that need not be there: more issuing CAs, never trust anchors; NULL: none */
 	const char *trust_domain; /* of the identities; NULL: any */
 	bool client_cert;         /* request one; a peer without is let through with role none */
 	bool http2;               /* offer h2 before http/1.1 */

@@ -1,5 +1,6 @@
 """A main server, proxies and workers as processes of their own, with one Redis between them: what is promised of
 `sealpost up` holds, whichever of them goes away."""
+import ssl
 import urllib.request
 import uuid
 
@@ -85,6 +86,26 @@ def test_revocation_reaches_every_proxy(apart):
     for client in clients:
         refused = eventually(lambda c=client: (a := c.post()).status == 403 and a, "cut off on an open connection", SECOND)
         assert refused.json["code"] == "certificate_revoked"
+
+
+def test_a_rotated_issuing_ca_is_known_everywhere(small):
+    small.cli("ca", "rotate-issuing")
+    later = small.issue("later", "--domain", "example.com")
+    proxy = small.proxies[0]
+    for who in (small.issued(CLIENT), later):
+        with Client(proxy.address(), who) as client:
+            assert client.post().status == 202, "the root is trusted, and a certificate comes with its issuer"
+    # Without its issuer it needs a proxy that has heard of the new one: that asks at start, and every minute.
+    later.cert.write_text(later.cert.read_text().split("-----END CERTIFICATE-----\n")[0] + "-----END CERTIFICATE-----\n")
+    proxy.restart()
+
+    def accepted():
+        try:
+            with Client(proxy.address(), later) as client:
+                return client.post().status == 202
+        except (ssl.SSLError, ConnectionError):
+            return False
+    eventually(accepted, "the proxy knows the new issuing CA")
 
 
 # --- somebody dies ---
