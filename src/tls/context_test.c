@@ -301,6 +301,44 @@ static void test_refuses_strangers(void **state)
 	tls_server_free(server);
 }
 
+/* What a proxy learned of issuing CAs helps a leaf that comes alone, and makes nobody a trust anchor. */
+static void test_learned_issuers(void **state)
+{
+	char issuers_file[64], root_only[64];
+	struct err e;
+	snprintf(issuers_file, sizeof(issuers_file), "%s/issuers.pem", directory);
+	snprintf(root_only, sizeof(root_only), "%s/root.pem", directory);
+	must(craft_write_cert(root_only, "w", root.cert, &e), &e);
+	struct tls_server_options o = server_options();
+	o.ca_file = root_only;
+	o.issuers_file = issuers_file;
+	struct tls_server *server = server_with(&o); /* the file is not there yet */
+	struct craft_spec spec = client_spec(), strangers = client_spec();
+	strangers.issuer = &stranger_issuing;
+	AUTO(X509_free_auto) X509 *leaf = NULL;
+	AUTO(EVP_PKEY_free_auto) EVP_PKEY *key = NULL;
+	must(craft_cert(&spec, &leaf, &key, &e), &e);
+	SSL_CTX *alone = lax_client(leaf, key, root.cert), *stranger = client_of(&strangers);
+	expect_refused("issuer not known", server, alone, "unknown_ca", SSL_AD_UNKNOWN_CA);
+
+	must(craft_write_cert(issuers_file, "w", stranger_root.cert, &e), &e);
+	must(craft_write_cert(issuers_file, "a", stranger_issuing.cert, &e), &e);
+	must(craft_write_cert(issuers_file, "a", issuing.cert, &e), &e);
+	must(tls_server_reload(server, &e), &e);
+	struct connection c;
+	connection_init(&c, server, alone);
+	handshake(&c);
+	assert_true(c.done);
+	assert_string_equal(tls_peer(c.server)->name, "client_001");
+	connection_clear(&c);
+	expect_refused("a learned root", server, stranger, "unknown_ca", SSL_AD_UNKNOWN_CA);
+	SSL_CTX_free(alone);
+	SSL_CTX_free(stranger);
+	tls_server_free(server);
+	unlink(issuers_file);
+	unlink(root_only);
+}
+
 static void test_refuses_role(void **state)
 {
 	struct tls_server_options o = server_options();
@@ -568,6 +606,7 @@ int main(void)
 		cmocka_unit_test(test_accepts_nobody),
 		cmocka_unit_test(test_refuses_flaws),
 		cmocka_unit_test(test_refuses_strangers),
+		cmocka_unit_test(test_learned_issuers),
 		cmocka_unit_test(test_refuses_role),
 		cmocka_unit_test(test_asks_the_registry),
 		cmocka_unit_test(test_refuses_tls_1_2),
