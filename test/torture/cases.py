@@ -15,7 +15,7 @@ class Case:
 
     @property
     def summary(self):
-        return self.run.__doc__.strip()
+        return self.run.__doc__.splitlines()[0]
 
 
 CASES = {

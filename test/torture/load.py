@@ -15,9 +15,10 @@ TIMEOUT_S = 20
 
 
 class LedgerLoad:
-    """Runs until stopped. where: a function with the address to connect to, which may raise while there is none."""
+    """Runs until stopped. where: a function with the address to connect to, which may raise while there is none.
+    keys: whether half of the connections use idempotency keys."""
 
-    def __init__(self, ledger, where, identity, connections=8, per_second=400):
+    def __init__(self, ledger, where, identity, connections=8, per_second=400, keys=True):
         self.ledger = ledger
         self.where = where
         self.identity = identity
@@ -27,7 +28,7 @@ class LedgerLoad:
         self.broken_connections = 0
         self.trouble = None  # the last that broke a connection, or was no 202
         self.stopping = threading.Event()
-        self.threads = [threading.Thread(target=self._run, args=(i % 2 == 0,), daemon=True) for i in range(connections)]
+        self.threads = [threading.Thread(target=self._run, args=(keys and i % 2 == 0,), daemon=True) for i in range(connections)]
         for t in self.threads:
             t.start()
 
