@@ -28,7 +28,8 @@ class LedgerLoad:
         self.broken_connections = 0
         self.trouble = None  # the last that broke a connection, or was no 202
         self.stopping = threading.Event()
-        self.threads = [threading.Thread(target=self._run, args=(keys and i % 2 == 0,), daemon=True) for i in range(connections)]
+        self.threads = [threading.Thread(target=self._run, args=(keys and i % 2 == 0,), daemon=True)
+                        for i in range(connections)]
         for t in self.threads:
             t.start()
 
