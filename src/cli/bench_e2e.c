@@ -93,9 +93,11 @@ static void add_cpu(struct cpu *cpu, struct str threads, double seconds)
 static void take_text(struct sample *s, struct cpu *cpu, struct str text)
 {
 	struct scrape_series series;
-	for (size_t i = 0; i < ARRAY_LEN(counters); i++)
-		*(double *)((char *)s + counters[i].offset) +=
+	for (size_t i = 0; i < ARRAY_LEN(counters); i++) {
+		void *count = (char *)s + counters[i].offset;
+		*(double *)count +=
 			scrape_sum(text, counters[i].metric, counters[i].label, counters[i].value);
+	}
 	scrape_histogram_add(&s->latency, text, "sealpost_accept_to_stored_seconds", 1);
 	while (scrape_next(&text, &series))
 		if (str_eq(series.name, STR("sealpost_threads_cpu_seconds")))

@@ -142,15 +142,16 @@ static int64_t seconds_to_ms(const json_t *object, const char *key)
 static int measure_age(struct run *run, struct err *e)
 {
 	AUTO(json_auto) json_t *stats = NULL;
-	char age[40];
 	if (ask_queue(run, &stats, e) < 0)
 		return -1;
 	add_reading(run, "oldest", CHECK_MS, seconds_to_ms(stats, "oldest_age_seconds"));
 	add_reading(run, "overdue", CHECK_MS, seconds_to_ms(stats, "oldest_due_seconds"));
-	if (json_number(stats, "queued") + json_number(stats, "processing"))
-		say(run, "the oldest message waits since %s", rough(run->report.readings[0].value, age));
-	else
+	if (json_number(stats, "queued") + json_number(stats, "processing")) {
+		char age[40];
+		say(run, "the oldest message has waited for %s", rough(run->report.readings[0].value, age));
+	} else {
 		say(run, "no message waits");
+	}
 	return 0;
 }
 

@@ -62,7 +62,7 @@ struct spool {
 	struct queue_stats remote_stats; /* as last seen */
 	struct err trouble;              /* why the remote engine is, or was, away */
 	uint64_t outages;
-	struct mono look_at, local_tick_at;
+	struct mono local_tick_at;
 	struct mender mender;
 	struct arena scratch, moving;
 	char *durability;
