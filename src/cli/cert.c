@@ -250,7 +250,7 @@ static int renew_by_hand(int argc, char **argv)
 		.usage = "NAME [--days N] [--key TYPE | --csr FILE] [--p12] [--out DIR]",
 		.summary =
 			"Issues the next certificate of a name: same domain, role and addresses, a fresh key. The old one\n"
-			"stays valid until it ends, so that nothing stops while the new files are put in place.",
+			"ends when the new one is first used, so that nothing stops while the new files are put in place.",
 		.example = "  sealpost cert renew client_001 --out ./certs",
 		.options = options,
 		.rest_min = 1,

@@ -137,7 +137,11 @@ static int fetch(struct enrolment *n, struct err *e)
 	n->peer.anchors = buf_str(&n->ca_pem);
 	n->peer.user = n->token.name;
 	n->peer.secret = n->token.secret;
-	if (est_enroll(&n->peer, "simpleenroll", n->key, n->token.name, &n->cert, e) < 0)
+	AUTO(X509_NAME_free_auto) X509_NAME *subject = X509_NAME_new();
+	if (!subject || !X509_NAME_add_entry_by_NID(subject, NID_commonName, MBSTRING_UTF8,
+				(const unsigned char *)n->token.name, -1, -1, 0))
+		return err_openssl(e, ERR_RETRY, "certificate request");
+	if (est_enroll(&n->peer, "simpleenroll", n->key, subject, &n->cert, e) < 0)
 		return -1;
 	return est_chain(n->cert, n->authorities, &n->chain_pem, e);
 }

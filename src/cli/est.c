@@ -13,26 +13,23 @@ enum { REQUEST_BYTES = 64 * 1024, PATH_BYTES = 64 };
 
 /* --- requests --- */
 
-static int csr_make(EVP_PKEY *key, const char *name, X509_REQ **ret, struct err *e)
+static int csr_make(EVP_PKEY *key, const X509_NAME *subject, X509_REQ **ret, struct err *e)
 {
 	AUTO(X509_REQ_free_auto) X509_REQ *req = X509_REQ_new();
-	X509_NAME *subject = req ? X509_REQ_get_subject_name(req) : NULL;
 	/* Ed25519 brings its own digest. */
 	const EVP_MD *digest = EVP_PKEY_is_a(key, "ED25519") ? NULL : EVP_sha256();
 	if (!req || !X509_REQ_set_version(req, X509_REQ_VERSION_1) || !X509_REQ_set_pubkey(req, key) ||
-		!X509_NAME_add_entry_by_NID(
-			subject, NID_commonName, MBSTRING_UTF8, (const unsigned char *)name, -1, -1, 0) ||
-		!X509_REQ_sign(req, key, digest))
+		!X509_REQ_set_subject_name(req, subject) || !X509_REQ_sign(req, key, digest))
 		return err_openssl(e, ERR_FATAL, "certificate request");
 	*ret = TAKE(req);
 	return 0;
 }
 
-static int csr_base64(EVP_PKEY *key, const char *name, struct buf *out, struct err *e)
+static int csr_base64(EVP_PKEY *key, const X509_NAME *subject, struct buf *out, struct err *e)
 {
 	AUTO(X509_REQ_free_auto) X509_REQ *req = NULL;
 	AUTO(openssl_free_auto) unsigned char *der = NULL;
-	if (csr_make(key, name, &req, e) < 0)
+	if (csr_make(key, subject, &req, e) < 0)
 		return -1;
 	int n = i2d_X509_REQ(req, &der);
 	if (n < 0)
@@ -137,15 +134,15 @@ int est_cacerts(const struct est_peer *peer, STACK_OF(X509) * *ret, struct err *
 	return certs_only_decode(buf_str(&answer), ret, e) < 0 ? err_context(e, "%s", peer->url) : 0;
 }
 
-int est_enroll(const struct est_peer *peer, const char *path, EVP_PKEY *key, const char *name, X509 **ret,
-	struct err *e)
+int est_enroll(const struct est_peer *peer, const char *path, EVP_PKEY *key, const X509_NAME *subject,
+	X509 **ret, struct err *e)
 {
 	AUTO(buf_auto) struct buf csr, answer;
 	AUTO(x509_stack_free_auto) STACK_OF(X509) *certs = NULL;
 	require(peer->anchors.n);
 	buf_init(&csr, REQUEST_BYTES);
 	buf_init(&answer, HTTPS_ANSWER_BYTES);
-	if (csr_base64(key, name, &csr, e) < 0 || exchange(peer, path, buf_str(&csr), &answer, e) < 0)
+	if (csr_base64(key, subject, &csr, e) < 0 || exchange(peer, path, buf_str(&csr), &answer, e) < 0)
 		return -1;
 	if (certs_only_decode(buf_str(&answer), &certs, e) < 0)
 		return err_context(e, "%s", peer->url);

@@ -23,9 +23,10 @@ struct est_peer {
 /* Free with x509_stack_free. */
 MUST_CHECK int est_cacerts(const struct est_peer *peer, STACK_OF(X509) * *ret, struct err *e);
 
-/* `path` is "simpleenroll" or "simplereenroll". *ret is one certificate, of exactly this key. */
-MUST_CHECK int est_enroll(const struct est_peer *peer, const char *path, EVP_PKEY *key, const char *name,
-	X509 **ret, struct err *e);
+/* `path` is "simpleenroll" or "simplereenroll". The subject is the server's to judge: it
+ * must be that of the certificate that is renewed. *ret is one certificate, of exactly this key. */
+MUST_CHECK int est_enroll(const struct est_peer *peer, const char *path, EVP_PKEY *key,
+	const X509_NAME *subject, X509 **ret, struct err *e);
 
 /* The certificates among `from` that a root in `roots` signed, and those of the roots that are still there,
  * roots first, as PEM: what a device may take over into its ca.pem. At least one root is there, or ERR_FORBIDDEN. */

@@ -69,7 +69,7 @@ static int look(struct renewal *r, struct err *e)
 struct exchange {
 	struct buf anchors, key_pem, chain_pem, ca_pem;
 	EVP_PKEY *key;
-	STACK_OF(X509) * roots, *shown;
+	STACK_OF(X509) * old, *roots, *shown;
 	X509 *cert;
 };
 
@@ -81,6 +81,7 @@ static void exchange_clear(struct exchange *x)
 	buf_clear(&x->ca_pem);
 	EVP_PKEY_free(x->key);
 	X509_free(x->cert);
+	x509_stack_free(x->old);
 	x509_stack_free(x->roots);
 	x509_stack_free(x->shown);
 }
@@ -99,7 +100,8 @@ static int take_key(const struct renewal *r, struct exchange *x, struct err *e)
 static int fetch(const struct renewal *r, struct exchange *x, struct err *e)
 {
 	struct est_peer peer = {.url = r->url, .timeout_ms = (long)r->timeout_s * 1000};
-	if (file_read(r->ca_path, FILE_BYTES, &x->anchors, e) < 0 ||
+	if (x509_read_file(r->cert_path, &x->old, e) < 0 ||
+		file_read(r->ca_path, FILE_BYTES, &x->anchors, e) < 0 ||
 		x509_read_pem(buf_str(&x->anchors), &x->roots, e) < 0)
 		return -1;
 	peer.anchors = buf_str(&x->anchors);
@@ -107,7 +109,8 @@ static int fetch(const struct renewal *r, struct exchange *x, struct err *e)
 		return -1;
 	peer.cert = r->cert_path;
 	peer.key = r->key_path;
-	if (est_enroll(&peer, "simplereenroll", x->key, r->name, &x->cert, e) < 0)
+	const X509_NAME *subject = X509_get_subject_name(sk_X509_value(x->old, 0));
+	if (est_enroll(&peer, "simplereenroll", x->key, subject, &x->cert, e) < 0)
 		return -1;
 	return est_chain(x->cert, x->shown, &x->chain_pem, e);
 }

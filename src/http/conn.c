@@ -712,10 +712,12 @@ enum conn_verdict conn_check_peer(struct conn *c)
 		return CONN_OVER_LIMIT;
 	if (c->peer->role == ROLE_NONE)
 		return CONN_GOOD;
-	if (clock_wall(o->clock).ms > c->peer->not_after.ms)
+	int64_t over_ms = clock_wall(o->clock).ms - c->peer->not_after.ms;
+	if (over_ms > o->grace_ms)
 		return CONN_EXPIRED;
+	enum conn_verdict good = over_ms > 0 ? CONN_LATE : CONN_GOOD;
 	if (!o->registry)
-		return CONN_GOOD;
+		return good;
 	/* Read before the check: a change in between is then seen by the next request. */
 	uint64_t generation = registry_generation(o->registry);
 	if (!c->registry_checked || generation != c->registry_generation) {
@@ -723,5 +725,5 @@ enum conn_verdict conn_check_peer(struct conn *c)
 		c->registry_generation = generation;
 		c->registry_checked = true;
 	}
-	return c->registry_verdict;
+	return c->registry_verdict == CONN_GOOD ? good : c->registry_verdict;
 }

@@ -57,6 +57,7 @@ enum conn_state {
 
 enum conn_verdict {
 	CONN_GOOD,
+	CONN_LATE,       /* good, but the certificate has ended: for some routes only */
 	CONN_OVER_LIMIT, /* too many connections of this client */
 	CONN_EXPIRED,    /* the certificate ran out since the handshake */
 	CONN_REVOKED,

@@ -121,6 +121,7 @@ struct http_route {
 	http_handler *handler;
 	const char *summary;       /* for OpenAPI and --help */
 	size_t body_ceiling_bytes; /* larger: 413; 0: no body allowed */
+	bool late;                 /* a certificate that has ended, in its grace, is enough */
 };
 
 #endif

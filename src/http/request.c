@@ -187,6 +187,7 @@ static void identify(struct request *r)
 
 static const struct refusal peer_refusals[] = {
 	[CONN_GOOD] = {.set = false},
+	[CONN_LATE] = {.set = false},
 	[CONN_OVER_LIMIT] = {"too many open connections with this certificate", PROBLEM_TOO_MANY_REQUESTS,
 		true, true},
 	[CONN_EXPIRED] = {"the certificate has expired", PROBLEM_AUTHENTICATION_REQUIRED, true, true},
@@ -203,13 +204,19 @@ static const struct refusal route_refusals[] = {
 	[ROUTER_FORBIDDEN] = {NULL, PROBLEM_FORBIDDEN, true, false},
 };
 
-static bool check_peer(struct request *r)
+static void refuse_peer(struct request *r, enum conn_verdict verdict)
 {
-	const struct refusal *refusal = &peer_refusals[conn_check_peer(r->conn)];
-	if (!refusal->set)
-		return true;
+	const struct refusal *refusal = &peer_refusals[verdict];
 	stats_reject(r->conn->shard->server->stats, REJECT_CERTIFICATE);
 	request_refuse(r, refusal->problem, refusal->detail, refusal->close);
+}
+
+static bool check_peer(struct request *r, enum conn_verdict *ret)
+{
+	*ret = conn_check_peer(r->conn);
+	if (!peer_refusals[*ret].set)
+		return true;
+	refuse_peer(r, *ret);
 	return false;
 }
 
@@ -236,14 +243,17 @@ static void set_allow(struct request *r)
 		r->failed = true;
 }
 
-static void find_route(struct request *r)
+static void find_route(struct request *r, enum conn_verdict verdict)
 {
 	const struct router *router = r->conn->shard->server->router;
 	struct router_match match;
 	enum router_outcome outcome = router_find(
 		router, r->http.method, r->http.path, r->http.peer->role, r->http.peer_local, &match);
 	if (outcome == ROUTER_FOUND) {
-		take_route(r, &match);
+		if (verdict == CONN_LATE && !match.route->late)
+			refuse_peer(r, CONN_EXPIRED);
+		else
+			take_route(r, &match);
 		return;
 	}
 	const struct refusal *refusal = &route_refusals[outcome];
@@ -256,8 +266,9 @@ void request_head_done(struct request *r)
 {
 	identify(r);
 	r->head_only = str_eq(r->http.method, STR("HEAD"));
-	if (!r->refusal.set && check_peer(r))
-		find_route(r);
+	enum conn_verdict verdict;
+	if (!r->refusal.set && check_peer(r, &verdict))
+		find_route(r, verdict);
 	r->body.ceiling_bytes = request_body_ceiling(r);
 }
 

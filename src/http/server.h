@@ -51,6 +51,7 @@ struct http_server_options {
 	void *context;
 	struct http_limits limits;
 	const struct registry *registry; /* re-checked at every request; NULL: not */
+	int64_t grace_ms; /* a certificate may have ended this long ago, on routes that are marked `late` */
 	const struct clock *clock;
 	/* Called for each answered request (access log); may be NULL. */
 	void (*answered)(const struct http_request *r, int status, size_t body_bytes, int64_t duration_ns);

@@ -541,6 +541,6 @@ const struct http_route est_routes[] = {
 	{"POST", "/.well-known/est/simpleenroll", ANYONE, true, post_enroll,
 		"EST: the first certificate, with a token", CSR_BYTES},
 	{"POST", "/.well-known/est/simplereenroll", CERTIFIED, false, post_reenroll,
-		"EST: the next certificate, with the one before", CSR_BYTES},
+		"EST: the next certificate, with the one before", CSR_BYTES, true},
 	{0},
 };

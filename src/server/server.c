@@ -246,14 +246,18 @@ static int listen_tls(struct server *s, const struct server_listen_options *o, s
 		.http2 = true,
 		.roles = ROLE_BIT(ROLE_PROXY) | ROLE_BIT(ROLE_WORKER) | ROLE_BIT(ROLE_SERVER) |
 			 ROLE_BIT(ROLE_MONITOR) | ROLE_BIT(ROLE_ADMIN) | ROLE_BIT(ROLE_CLIENT),
+		.grace_ms = s->renew_grace_ms,
 		.registry = s->registry,
 		.clock = s->clock,
 	};
 	if (tls_server_new(&tls, &s->tls, e) < 0)
 		return err_context(e, "main server's listener");
 	struct http_listen listen = {.address = o->config->server_listen, .fd = o->listen_fd, .tls = s->tls};
-	struct http_server_options http = {
-		.name = "server", .listens = &listen, .registry = s->registry, .answered = access_log_server};
+	struct http_server_options http = {.name = "server",
+		.grace_ms = s->renew_grace_ms,
+		.listens = &listen,
+		.registry = s->registry,
+		.answered = access_log_server};
 	return start_listener(s, o, 0, http, &s->tls_routes, &s->tls_http, e);
 }
 

@@ -209,6 +209,7 @@ static int listener_new(const struct tls_server_options *o, struct listener **re
 	l->http2 = o->http2;
 	l->policy = (struct verify_policy){.trust_domain = l->trust_domain,
 		.roles = o->roles,
+		.grace_ms = o->grace_ms,
 		.purpose = X509_PURPOSE_SSL_CLIENT,
 		.registry = o->registry,
 		.clock = o->clock,

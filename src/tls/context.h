@@ -26,7 +26,8 @@ struct tls_server_options {
 	const char *trust_domain; /* of the identities; NULL: any */
 	bool client_cert;         /* request one; a peer without is let through with role none */
 	bool http2;               /* offer h2 before http/1.1 */
-	unsigned roles;           /* ROLE_BIT mask of roles let in at all; others: handshake alert */
+	int64_t grace_ms; /* a client's certificate may have ended this long ago; whoever serves it must look */
+	unsigned roles;   /* ROLE_BIT mask of roles let in at all; others: handshake alert */
 	const struct registry
 		*registry;         /* checked in the handshake too; NULL: not; outlives every connection */
 	const struct clock *clock; /* outlives every connection */

@@ -175,13 +175,32 @@ static bool judge_chain(struct verdict *v, X509_STORE_CTX *ctx)
 	return held;
 }
 
+static bool ended_before(X509 *cert, struct wall at)
+{
+	struct wall end;
+	return !wall_of_asn1(X509_get0_notAfter(cert), &end) || end.ms < at.ms;
+}
+
+/* Whether only the leaf has ended, and not too long ago. */
+static bool is_in_grace(const struct verdict *v, X509_STORE_CTX *ctx)
+{
+	STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+	struct wall now = clock_wall(v->policy->clock);
+	if (!v->policy->grace_ms || X509_STORE_CTX_get_error(ctx) != X509_V_ERR_CERT_HAS_EXPIRED)
+		return false;
+	for (int i = 1; i < sk_X509_num(chain); i++)
+		if (ended_before(sk_X509_value(chain, i), now))
+			return false;
+	return !ended_before(X509_STORE_CTX_get0_cert(ctx), (struct wall){now.ms - v->policy->grace_ms});
+}
+
 static void judge_time(struct verdict *v, X509_STORE_CTX *ctx, bool chain_held)
 {
 	struct verify_step step = {.name = "time",
 		.demands = "every certificate of the chain is valid now",
 		.skipped = !chain_held};
 	int x509_error = X509_STORE_CTX_get_error(ctx);
-	if (chain_held && is_time_error(x509_error)) {
+	if (chain_held && is_time_error(x509_error) && !is_in_grace(v, ctx)) {
 		const char *rule;
 		enum verify_outcome outcome = error_outcome(x509_error, &rule);
 		step.fault = rule;

@@ -43,8 +43,9 @@ struct verify_step {
 struct verify_policy {
 	const char *trust_domain; /* NULL: any */
 	unsigned roles;           /* ROLE_BIT mask; 0: any */
-	int purpose; /* X509_PURPOSE_SSL_CLIENT at listeners; X509_PURPOSE_ANY: what the role says */
-	bool crl;    /* the store holds a CRL that must be current and not name the leaf */
+	int purpose;      /* X509_PURPOSE_SSL_CLIENT at listeners; X509_PURPOSE_ANY: what the role says */
+	int64_t grace_ms; /* a leaf may have ended this long ago; the rest of its chain must be valid now */
+	bool crl;         /* the store holds a CRL that must be current and not name the leaf */
 	const struct registry *registry; /* NULL: not asked */
 	const struct clock *clock;
 	void (*each)(void *arg, const struct verify_step *step); /* NULL: stop at the first fault */

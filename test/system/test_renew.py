@@ -2,13 +2,15 @@
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 
 import pytest
 
+from client import Client
 from daemon import binary, run_cli
-from est import certificates, csr, enroll, openssl, post, problem, token
+from est import certificates, csr, enroll, openssl, post, problem, register_crafted, token
 from waiting import eventually
 
 
@@ -156,6 +158,47 @@ def test_refusals(site, device, tmp_path):
     # A server that our CA does not vouch for.
     shutil.copy(other.cert, other.ca)
     assert renew(site.daemon, other, "--force", check=False).returncode == 4
+
+
+# --- devices that were off ---
+
+@pytest.mark.parametrize("grace, ended, works", [("0s", 2, False), ("30d", 2, True), ("1d", 2, False)])
+def test_a_device_that_was_off(make_daemon, tmp_path, grace, ended, works):
+    daemon = make_daemon(settings={"renew_grace": grace})
+    daemon.issue("dozer", "--domain", "example.com")   # adds the client; long ago, as it were
+    with sqlite3.connect(next(daemon.data.rglob("store.db"))) as db:
+        db.execute("UPDATE certs SET issued_ms = 1 WHERE name = 'dozer'")
+    device = register_crafted(daemon, "dozer", tmp_path / "device", -40, -ended)
+    daemon.start()
+    late = renew(daemon, device, check=False)
+    if not works:
+        assert late.returncode in (4, 5), late.stderr
+        assert "expired" in late.stderr
+        return
+    assert late.returncode == 0, late.stderr
+    assert matches(device)
+    openssl("x509", "-in", device.cert, "-noout", "-checkend", "86400")
+
+
+def test_the_grace_is_for_renewing_and_for_the_newest_only(make_daemon, tmp_path):
+    daemon = make_daemon(settings={"renew_grace": "30d"})
+    device = register_crafted(daemon, "dozer", tmp_path / "device", -40, -2)
+    daemon.start()
+    host, port = daemon.address("server")
+    for path in ("/admin/clients", "/ca/ca.pem", "/.well-known/est/cacerts"):
+        answer = subprocess.run(["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", device.ca, "--cert",
+                                 device.cert, "--key", device.key, f"https://{host}:{port}{path}"],
+                                capture_output=True, text=True)
+        assert answer.stdout in ("401", "403"), path
+    with pytest.raises(OSError):   # where messages go it is not let in at all
+        with Client(daemon.address(), device) as c:
+            c.post()
+    daemon.issue("dozer", "--domain", "example.com")
+    refused = renew(daemon, device, check=False)
+    assert refused.returncode == 4 and "not the newest" in refused.stderr
+    daemon.cli("cert", "revoke", "dozer")
+    refused = renew(daemon, device, check=False)
+    assert refused.returncode == 4 and "revoked" in refused.stderr
 
 
 def test_the_service(site, device, tmp_path):

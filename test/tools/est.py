@@ -1,9 +1,15 @@
 """Devices that enrol: with our own program, and as any EST client does, by openssl and curl."""
+import datetime
 import json
+import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
-from daemon import Identity, run_cli
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from daemon import Identity, craft_cert, run_cli
 
 EST = "/.well-known/est"
 
@@ -53,3 +59,32 @@ def certificates(body):
 
 def problem(body):
     return json.loads(body)
+
+
+def register_crafted(daemon, name, directory, first_day, last_day):
+    """A client's certificate from our own CA that runs from one day to another, past ones too, in the registry.
+
+    The daemon must not be running.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    device = identity(name, directory)
+    subprocess.run([craft_cert(), "--ca-cert", next(daemon.data.rglob("issuing.pem")), "--ca-key",
+                    next(daemon.data.rglob("issuing.key")), "--name", name, "--uri",
+                    f"spiffe://sealpost.local/client/example.com/{name}", "--from", str(first_day), "--to",
+                    str(last_day), "--out", device.cert, "--key-out", device.key], check=True)
+    with device.cert.open("ab") as file:
+        file.write(next(daemon.data.rglob("issuing.pem")).read_bytes())
+    shutil.copy(daemon.data / "ca" / "ca.pem", device.ca)
+    cert = x509.load_pem_x509_certificate(device.cert.read_bytes())
+    issuer = cert.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    serial = cert.serial_number.to_bytes((cert.serial_number.bit_length() + 7) // 8, "big")
+    start, end = (int(t.replace(tzinfo=datetime.timezone.utc).timestamp() * 1000)
+                  for t in (cert.not_valid_before, cert.not_valid_after))
+    with sqlite3.connect(next(daemon.data.rglob("store.db"))) as db:
+        for counter in ("certs", "change"):
+            db.execute("INSERT INTO counters VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1", (counter,))
+        change, = db.execute("SELECT value FROM counters WHERE name = 'change'").fetchone()
+        db.execute("INSERT INTO certs (serial, issuer, role, name, domain, not_before_ms, not_after_ms, issued_ms, change,"
+                   " der) VALUES (?, ?, 'client', ?, 'example.com', ?, ?, ?, ?, ?)",
+                   (serial, issuer, name, start, end, start, change, cert.public_bytes(Encoding.DER)))
+    return device
