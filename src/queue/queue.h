@@ -186,7 +186,8 @@ struct queue_list {
 	unsigned max;
 	struct arena *arena;
 	struct queue_entry *entries;
-	unsigned count;    /* less than max: there are no more */
+	unsigned
+		count; /* less than max: there are no more; a few more than max where ids share an order key */
 	uint64_t progress; /* the driver's */
 };
 

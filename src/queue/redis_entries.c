@@ -205,10 +205,17 @@ int redis_find(void *state, struct queue_find *find, struct err *e)
 	return rc;
 }
 
+/* The page does not end before it: the next one starts behind the order key of the last. */
+static bool is_sibling(const struct queue_list *list, const struct entry_row *row)
+{
+	return list->count && list->count < list->max + LIST_SIBLINGS &&
+	       uuid_order_key(&list->entries[list->count - 1].id) == row->row.key;
+}
+
 static int list_one(void *arg, const struct entry_row *row, struct err *e)
 {
 	struct queue_list *list = arg;
-	if (list->count == list->max)
+	if (list->count >= list->max && !is_sibling(list, row))
 		return SCAN_STOP;
 	return row_list(&row->row, row->leased, list, e);
 }

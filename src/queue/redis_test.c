@@ -207,6 +207,42 @@ static void test_pauses_are_everybody_s(void **state)
 	assert_string_equal(stats_of(b, 1).delivery_reason, "maintenance");
 }
 
+/* Ids that two proxies have made in one moment: no page parts them, no page passes them over. */
+static void test_ids_with_one_order_key(void **state)
+{
+	struct bed *b = bed_of(state);
+	struct sealed m[6];
+	struct queue_put puts[ARRAY_LEN(m)];
+	begin(b, 0);
+	for (unsigned i = 0; i < ARRAY_LEN(m); i++) {
+		m[i] = message_of(b);
+		if (i % 2)
+			m[i].id = m[i - 1].id, m[i].id.b[15] ^= 1;
+		puts[i] = (struct queue_put){.messages = &m[i], .count = 1};
+		assert_int_equal(driver->put(b->state[0], &puts[i], NULL), QUEUE_AT_COMMIT);
+	}
+	commit(b, 0);
+	unsigned seen = 0;
+	for (uint64_t after = 0;;) {
+		struct queue_list list = {.filter = {.state = -1},
+			.after_key = after,
+			.progress = after,
+			.max = 1,
+			.arena = &b->arena};
+		assert_int_equal(driver->list(b->state[0], &list, NULL), 0);
+		if (!list.count)
+			break;
+		assert_int_equal(list.count, 2);
+		seen += list.count;
+		after = uuid_order_key(&list.entries[1].id);
+	}
+	assert_int_equal(seen, ARRAY_LEN(m));
+	for (unsigned i = 0; i < ARRAY_LEN(m); i++) {
+		assert_int_equal(puts[i].op.result, QUEUE_STORED);
+		free((void *)(uintptr_t)m[i].envelope.p);
+	}
+}
+
 /* --- breakage --- */
 
 static void test_broken_connections_are_mended(void **state)
@@ -333,6 +369,7 @@ int main(void)
 		ON_SERVER(test_a_dead_process_loses_its_leases),
 		ON_SERVER(test_a_process_that_ends_gives_back),
 		ON_SERVER(test_pauses_are_everybody_s),
+		ON_SERVER(test_ids_with_one_order_key),
 		ON_SERVER(test_broken_connections_are_mended),
 		ON_SERVER(test_a_lease_over_a_broken_connection),
 		ON_SERVER(test_damaged_messages_are_buried),

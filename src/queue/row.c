@@ -174,7 +174,8 @@ int row_list(const struct row *row, bool leased, struct queue_list *list, struct
 	if (!entry_matches(&entry, &list->filter, false))
 		return 0;
 	if (!list->entries)
-		list->entries = arena_alloc(list->arena, list->max * sizeof(*list->entries));
+		list->entries = arena_alloc(
+			list->arena, ((size_t)list->max + LIST_SIBLINGS) * sizeof(*list->entries));
 	if (!list->entries)
 		return too_much(e);
 	if (copy_entry(list->arena, &entry, e) < 0)

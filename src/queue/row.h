@@ -14,6 +14,8 @@ enum {
 	HISTORY_WORKER_BYTES = 64,
 	HISTORY_REASON_BYTES = 256,
 	HISTORY_MAX_BYTES = HISTORY_ATTEMPTS * (8 + 1 + HISTORY_WORKER_BYTES + 2 + HISTORY_REASON_BYTES),
+	LIST_SIBLINGS =
+		64,       /* entries beyond `max` in a list: ids of several proxies may share an order key */
 	SCAN_ROWS = 2048, /* rows that one call of list, redrive or purge looks at: a group waits no longer */
 };
 

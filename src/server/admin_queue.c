@@ -129,7 +129,7 @@ static void run_list(struct job *j)
 	for (unsigned i = 0; i < op.count; i++)
 		put_listed(j, &w, &op.entries[i], with_attempts);
 	json_close_array(&w);
-	job_put_cursor(&w, op.count == op.max ? (int64_t)uuid_order_key(&op.entries[op.count - 1].id) : 0);
+	job_put_cursor(&w, op.count >= op.max ? (int64_t)uuid_order_key(&op.entries[op.count - 1].id) : 0);
 	json_close_object(&w);
 }
 
