@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -202,17 +201,15 @@ struct mono loop_now(struct loop *l)
 	return l->now;
 }
 
-static void give_way(void *nice)
+static void set_nice(void *nice)
 {
-	/* On Linux both are the calling thread's own. A thread of SCHED_BATCH that wakes up does not interrupt others. */
-	const struct sched_param none = {.sched_priority = 0};
-	sched_setscheduler(0, SCHED_BATCH, &none);
+	/* On Linux this is the calling thread's own. */
 	setpriority(PRIO_PROCESS, 0, *(int *)nice);
 }
 
-void loop_give_way(struct loop *l, int nice)
+void loop_set_nice(struct loop *l, int nice)
 {
-	loop_call(l, give_way, &nice);
+	loop_call(l, set_nice, &nice);
 }
 
 struct run_task {

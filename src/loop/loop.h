@@ -34,9 +34,9 @@ MUST_CHECK int loop_run(struct loop *l, void (*fn)(void *arg), void *arg, struct
 /* The same, and waits until it has run; needs no memory. Not from the loop itself. */
 void loop_call(struct loop *l, void (*fn)(void *arg), void *arg);
 
-/* Has the loop's thread give way to others: it gets this nice value and does not interrupt them when it wakes up; not from
- * the loop itself. A nice value may fail to go down again without privileges, which does no harm. */
-void loop_give_way(struct loop *l, int nice);
+/* The nice value of the loop's thread, for work that should give way to others; not from the loop itself. May fail to
+ * go down again without privileges, which does no harm. */
+void loop_set_nice(struct loop *l, int nice);
 
 /* Whether the caller runs on the loop's thread. */
 bool loop_is_current(const struct loop *l);

@@ -99,7 +99,7 @@ static void only_the_loops_thread_gives_way(void **state)
 {
 	struct loop *l = start();
 	int before = getpriority(PRIO_PROCESS, 0), nice = 0;
-	loop_give_way(l, 7);
+	loop_set_nice(l, 7);
 	loop_call(l, read_nice, &nice);
 	assert_int_equal(nice, 7);
 	assert_int_equal(getpriority(PRIO_PROCESS, 0), before);
