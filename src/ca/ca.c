@@ -8,8 +8,9 @@
  *
  * The socketpair is the signer's life line: when either end dies, the other sees the end of the stream.
  * Requests take turns under a lock. A signer that is found dead before a request reached it is replaced
- * unnoticed; when it dies over a request, the caller gets ERR_RETRY, because a request that kills signers
- * should not do so twice. */
+ * unnoticed. When it dies over a request, that is asked once more: what the first one may have signed reached
+ * nobody. If it dies again, or hangs, the caller gets ERR_RETRY, because a request that kills signers should not
+ * go on doing so. */
 #include "ca/ca.h"
 
 #include <errno.h>
@@ -189,16 +190,26 @@ static int need_child(struct ca *ca, struct err *e)
 	return child_start(ca->options.signer_argv, SIGNER_OPEN, buf_str(&ca->setup), &ca->child, NULL, e);
 }
 
-/* Under the lock. The answer is in ca->answer. */
-static int ask_locked(struct ca *ca, enum signer_type type, struct str payload, struct err *e)
+/* Under the lock. The answer is in ca->answer; *ret_died: the signer ended over this request. */
+static int ask_once(struct ca *ca, enum signer_type type, struct str payload, bool *ret_died, struct err *e)
 {
 	bool broken;
+	*ret_died = false;
 	if (need_child(ca, e) < 0)
 		return -1;
 	int result = exchange(ca->child.fd, type, ++ca->last_id, payload, &ca->answer, &broken, e);
-	if (result < 0 && broken)
+	if (result < 0 && broken) {
+		*ret_died = has_ended(ca->child.fd);
 		child_end(&ca->child);
+	}
 	return result;
+}
+
+static int ask_locked(struct ca *ca, enum signer_type type, struct str payload, struct err *e)
+{
+	bool died;
+	int result = ask_once(ca, type, payload, &died, e);
+	return result < 0 && died ? ask_once(ca, type, payload, &died, e) : result;
 }
 
 static int ask(

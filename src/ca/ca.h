@@ -14,7 +14,7 @@
  *           issuing CA is made, the root's key is needed for the next one only, and may be moved elsewhere.
  * Threads:  any thread that may block; requests take turns, and so do changes (rotate, retire, …). What is only read
  *           (bundle, issuers) from any thread, at once.
- * Errors:   ERR_REJECT bad request (weak key, bad CSR, bad name), ERR_RETRY the signer died (the next request starts
+ * Errors:   ERR_REJECT bad request (weak key, bad CSR, bad name), ERR_RETRY the signer died twice (the next request starts
  *           another), ERR_FATAL. */
 #ifndef CA_CA_H
 #define CA_CA_H

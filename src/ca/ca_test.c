@@ -15,7 +15,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "base/file.h"
@@ -574,6 +576,49 @@ static void test_signer_is_replaced(void **state)
 	ca_issued_clear(&issued);
 }
 
+struct asking {
+	_Atomic pid_t thread;
+	int result;
+	struct ca_issued issued;
+	struct err e;
+};
+
+static void *ask_for_one(void *arg)
+{
+	struct asking *asking = arg;
+	struct ca_request r = request();
+	atomic_store(&asking->thread, gettid());
+	asking->result = ca_issue(ca, &r, &asking->issued, &asking->e);
+	return NULL;
+}
+
+/* Whether the thread waits for the signer's answer (proc(5): the number of the call it is in comes first). */
+static bool waits_for_answer(pid_t thread)
+{
+	char path[64], expected[32], line[32] = "";
+	snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)thread);
+	snprintf(expected, sizeof(expected), "%d ", SYS_recvfrom);
+	AUTO(file_auto) FILE *file = fopen(path, "re");
+	return file && fgets(line, sizeof(line), file) && str_starts(str_of(line), str_of(expected));
+}
+
+/* One that dies over a request is asked again, by way of its successor. */
+static void test_signer_dies_over_a_request(void **state)
+{
+	struct asking asking = {0};
+	pthread_t thread;
+	int pid = ca_signer_pid(ca);
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(pthread_create(&thread, NULL, ask_for_one, &asking), 0);
+	while (!atomic_load(&asking.thread) || !waits_for_answer(atomic_load(&asking.thread)))
+		sched_yield();
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	pthread_join(thread, NULL);
+	must(asking.result, &asking.e);
+	assert_int_not_equal(ca_signer_pid(ca), pid);
+	ca_issued_clear(&asking.issued);
+}
+
 static void test_signer_ignores_terminal_signals(void **state)
 {
 	struct err e;
@@ -856,6 +901,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_crl_refusals),
 		cmocka_unit_test(test_crl_number_grows),
 		cmocka_unit_test(test_signer_is_replaced),
+		cmocka_unit_test(test_signer_dies_over_a_request),
 		cmocka_unit_test(test_signer_ignores_terminal_signals),
 		cmocka_unit_test(test_signer_is_locked_in),
 		cmocka_unit_test(test_forked_signer),

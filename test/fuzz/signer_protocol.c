@@ -50,6 +50,12 @@ static void check_failed(struct str bytes, struct buf *again)
 static void (*const checks[SIGNER_TYPES])(struct str bytes, struct buf *again) = {
 	[SIGNER_INIT] = check_setup,
 	[SIGNER_OPEN] = check_setup,
+	[SIGNER_ROTATE] = check_setup,
+	[SIGNER_RETIRE] = check_setup,
+	[SIGNER_REKEY] = check_setup,
+	[SIGNER_EXPORT_ROOT] = check_setup,
+	[SIGNER_REMOVE_ROOT] = check_setup,
+	[SIGNER_IMPORT_ROOT] = check_setup,
 	[SIGNER_ISSUE] = check_issue,
 	[SIGNER_CRL] = check_crl,
 	[SIGNER_FAILED] = check_failed,
