@@ -147,6 +147,7 @@ static int mender_start(struct spool *s, struct err *e)
 		errno = rc;
 		return err_sys(e, ERR_RETRY, "start a thread");
 	}
+	pthread_setname_np(m->thread, "spool");
 	m->started = true;
 	return 0;
 }
