@@ -450,9 +450,8 @@ int redis_session_exchange(struct redis_session *s, struct redis_exchange *x, st
 	if (redis_session_ensure(s, e) < 0)
 		return -1;
 	pass(s, x, &o);
-	bool broken = o.broken;
 	if (prepare_again(s, x, &o)) {
-		x->was_sent_again = broken;
+		x->was_sent_again = true;
 		pass(s, x, &o);
 	}
 	if (o.broken || o.remedy == REDIS_REOPEN)

@@ -42,7 +42,7 @@ struct redis_exchange {
 	int (*reply)(void *arg, unsigned number, const redisReply *reply, struct err *e);
 	void *arg;
 	redisReply **keep;   /* of `count`, NULL at first: takes the replies over; the caller frees them */
-	bool was_sent_again; /* result: the connection broke, and some of it may have been done before */
+	bool was_sent_again; /* result: some of it may have been done the first time */
 };
 
 /* <0: not done, or not known to be done; of error replies the first one. */
