@@ -196,7 +196,6 @@ static bool is_address(const char *name)
 static int make_ssl(const struct tls_probe_options *o, struct tls_probe *p, struct err *e)
 {
 	static const unsigned char http1[] = "\x08http/1.1";
-	char *name = (char *)(uintptr_t)o->name; /* the macro takes constant text without saying so */
 	AUTO(SSL_CTX_free_auto) SSL_CTX *ctx = NULL;
 	char name[TLSEXT_MAXLEN_host_name + 1]; /* OpenSSL wants to be able to write to it */
 	if (make_context(o, &ctx, e) < 0)
