@@ -120,7 +120,7 @@ static void make_redis(struct bed *b)
 {
 	snprintf(b->location, sizeof(b->location), "%.60s", redis_server_url());
 	b->redis = (struct redis_options){.partitions = b->subject->partitions, .own_clock = true};
-	assert_true(redis_server_do("FLUSHALL"));
+	assert_true(REDIS_SERVER_DO("FLUSHALL"));
 }
 
 static const struct queue_driver *real_driver(const struct bed *b)

@@ -12,6 +12,7 @@
 #include "queue/driver.h"
 #include "queue/redis.h"
 #include "queue/redis_answer.h"
+#include "queue/redis_link.h"
 #include "queue/redis_server_test.h"
 #include "queue/redis_url.h"
 
@@ -49,7 +50,7 @@ static int set_up(void **state)
 	uuid_source_init(&b->ids, &b->clock.clock, 0);
 	arena_init(&b->arena, ARENA_BYTES);
 	redis_server_url();
-	assert_true(redis_server_do("FLUSHALL"));
+	assert_true(REDIS_SERVER_DO("FLUSHALL"));
 	for (unsigned n = 0; n < PROCESSES; n++)
 		open_process(b, n);
 	*state = b;
@@ -249,9 +250,9 @@ static void test_broken_connections_are_mended(void **state)
 {
 	struct bed *b = bed_of(state);
 	for (unsigned i = 0; i < 5; i++) {
-		assert_true(redis_server_do("CLIENT", "KILL", "TYPE", "normal"));
+		assert_true(REDIS_SERVER_DO("CLIENT", "KILL", "TYPE", "normal"));
 		put(b, 0);
-		assert_true(redis_server_do("SCRIPT", "FLUSH"));
+		assert_true(REDIS_SERVER_DO("SCRIPT", "FLUSH"));
 		put(b, 0);
 	}
 	clock_fake_advance_ms(&b->clock, 1000);
@@ -263,7 +264,7 @@ static void test_a_lease_over_a_broken_connection(void **state)
 {
 	struct bed *b = bed_of(state);
 	put(b, 0);
-	assert_true(redis_server_do("CLIENT", "KILL", "TYPE", "normal"));
+	assert_true(REDIS_SERVER_DO("CLIENT", "KILL", "TYPE", "normal"));
 	struct queue_lease got = lease(b, 0);
 	if (!got.count)
 		got = lease(b, 0);
