@@ -193,7 +193,7 @@ int signer_setup_decode(struct str payload, struct signer_setup *ret, struct err
 	ret->now.ms = take_int(&in);
 	ret->root_pem = take_string(&in, SIGNER_PEM_BYTES_MAX);
 	ret->root_passphrase = take_string(&in, SIGNER_PASSPHRASE_BYTES_MAX);
-	ret->issuer = take_text(&in, 2 * IDENTITY_KEY_ID_BYTES);
+	ret->issuer = take_text(&in, 2 * (size_t)IDENTITY_KEY_ID_BYTES);
 	return decoded(&in, e);
 }
 

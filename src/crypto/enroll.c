@@ -146,12 +146,17 @@ static int read_json(struct str json, struct enroll_token *ret, struct err *e)
 	return 0;
 }
 
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 /* Without the white space and line ends that copying brings. */
 static struct str trim(struct str s)
 {
-	while (s.n && memchr(" \t\r\n", s.p[0], 4))
+	while (s.n && is_blank(s.p[0]))
 		s.p++, s.n--;
-	while (s.n && memchr(" \t\r\n", s.p[s.n - 1], 4))
+	while (s.n && is_blank(s.p[s.n - 1]))
 		s.n--;
 	return s;
 }

@@ -105,12 +105,12 @@ static void survives_a_restart(void **state)
 {
 	struct fixture *f = *state;
 	const struct timespec then[] = {{1000, 0}, {1000, 0}};
-	assert_true(copy_confirmed_at(f->copy).ms > 1000 * 1000);
+	assert_true(copy_confirmed_at(f->copy).ms > 1000 * 1000L);
 	assert_int_equal(utimensat(AT_FDCWD, f->path, then, 0), 0);
 	reopen(f);
 	assert_int_equal(f->damaged, 0);
 	assert_first(f);
-	assert_int_equal(copy_confirmed_at(f->copy).ms, 1000 * 1000);
+	assert_int_equal(copy_confirmed_at(f->copy).ms, 1000 * 1000L);
 }
 
 static void a_torn_line_is_cut_off(void **state)
