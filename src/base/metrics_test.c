@@ -43,7 +43,8 @@ static unsigned occurrences(const char *text, const char *what)
 
 static void rows_without_labels_start_at_zero(void **state)
 {
-	expect_lines("# HELP sealpost_leases_lost_total Messages settled with a stale lease\n"
+	expect_lines("# HELP sealpost_leases_lost_total Messages in delivery whose lease was found "
+		     "to have passed to somebody else\n"
 		     "# TYPE sealpost_leases_lost_total counter\n"
 		     "sealpost_leases_lost_total 0\n");
 	expect_lines("\nsealpost_disk_free_bytes 0\n");

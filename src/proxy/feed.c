@@ -156,8 +156,8 @@ static int take_changes(struct feed *f, struct err *e)
 	AUTO(arena_auto) struct arena arena;
 	const struct copy_mark *seen = copy_mark(f->copy);
 	struct copy_mark mark;
-	struct registry_row *rows;
-	size_t count;
+	struct registry_row *rows = NULL;
+	size_t count = 0;
 	char path[128];
 	arena_init(&arena, PAGE_ARENA_BYTES);
 	snprintf(path, sizeof(path), "/internal/revocations?after=%lld%s%s", (long long)seen->change,

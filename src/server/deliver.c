@@ -175,7 +175,7 @@ int deliver_batch(void *arg, struct delivery_item *items, unsigned count, struct
 {
 	struct session *session = arg;
 	struct err why = ERR_INIT;
-	unsigned rows;
+	unsigned rows = 0;
 	if (count > BATCH_MAX)
 		return err_set(e, ERR_REJECT, "a batch holds at most %d messages", BATCH_MAX);
 	if (open_items(session, items, count, &rows, e) < 0)
