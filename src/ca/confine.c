@@ -22,6 +22,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+enum { PASSWD_BYTES = 4096 }; /* a line of passwd(5) */
+
 static bool network_left;
 
 static int close_others(int keep_fd, struct err *e)
@@ -61,17 +63,36 @@ int confine_process(const char *name, int keep_fd, struct err *e)
 	return 0;
 }
 
+/* As getpwnam_r: *ret_found is false, with 0, for an unknown one. */
+static int look_up(const char *user, struct passwd *ret, bool *ret_found)
+{
+	char text[PASSWD_BYTES]; /* what the pointers of *ret would point to; its numbers are all we want */
+	struct passwd *found;
+	int error = getpwnam_r(user, ret, text, sizeof(text), &found);
+	*ret_found = error == 0 && found;
+	return error;
+}
+
+bool confine_user_exists(const char *user)
+{
+	struct passwd entry;
+	bool found;
+	return look_up(user, &entry, &found) == 0 && found;
+}
+
 int confine_user(const char *user, struct err *e)
 {
-	errno = 0;
-	const struct passwd *entry = getpwnam(user);
-	if (!entry)
-		return errno ? err_sys(e, ERR_FATAL, "look up the user '%s'", user)
-			     : err_set(e, ERR_REJECT, "signer_user: there is no user '%s'", user);
-	if (entry->pw_uid == 0 || entry->pw_gid == 0)
+	struct passwd entry = {.pw_uid = 0};
+	bool found;
+	errno = look_up(user, &entry, &found);
+	if (errno)
+		return err_sys(e, ERR_FATAL, "look up the user '%s'", user);
+	if (!found)
+		return err_set(e, ERR_REJECT, "signer_user: there is no user '%s'", user);
+	if (entry.pw_uid == 0 || entry.pw_gid == 0)
 		return err_set(e, ERR_REJECT, "signer_user: '%s' is root", user);
-	if (setgroups(0, NULL) < 0 || setresgid(entry->pw_gid, entry->pw_gid, entry->pw_gid) < 0 ||
-		setresuid(entry->pw_uid, entry->pw_uid, entry->pw_uid) < 0)
+	if (setgroups(0, NULL) < 0 || setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid) < 0 ||
+		setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid) < 0)
 		return err_sys(e, ERR_FATAL, "become the user '%s'", user);
 	/* Another user's process may be dumpable again. */
 	return prctl(PR_SET_DUMPABLE, 0) < 0 ? err_sys(e, ERR_FATAL, "prctl") : 0;

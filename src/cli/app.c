@@ -2,7 +2,6 @@
  * copes with any prefix of that order, so that a failure at any step unwinds by itself. */
 #include "cli/app.h"
 
-#include <pwd.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "ca/ca.h"
+#include "ca/confine.h"
 #include "cli/own_certs.h"
 #include "cli/self_usage.h"
 #include "loop/loop.h"
@@ -183,7 +183,7 @@ static const char *signer_user(const struct config *config)
 		return NULL;
 	if (config->signer_user)
 		return config->signer_user;
-	return getpwnam(own) ? own : "nobody";
+	return confine_user_exists(own) ? own : "nobody";
 }
 
 /* *ret_passphrase_file is fresh memory that *ret points to. */

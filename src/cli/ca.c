@@ -17,8 +17,10 @@ void ca_print(const json_t *ca)
 	size_t i;
 	const json_t *issuer;
 	json_array_foreach(json_object_get(ca, "issuers"), i, issuer)
+	{
 		printf("%s  key id %s, until %s\n", i == 0 ? "issuing CA" : "retiring  ",
 			json_text(issuer, "key_id"), json_text(issuer, "not_after"));
+	}
 	printf("root CA     until %s, its key is %s\n", json_text(ca, "root_not_after"),
 		json_is_true(json_object_get(ca, "root_key_present")) ? "in the data directory"
 								      : "kept elsewhere");

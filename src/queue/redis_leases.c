@@ -222,10 +222,10 @@ static int fill_lease(struct batch *b, struct err *e)
 {
 	struct queue_lease *lease = b->lease;
 	size_t count = b->rows->elements / LEASE_ROW;
-	bool *handed_out = calloc(2 * count + 1, sizeof(*handed_out)), *damaged = handed_out + count;
+	bool *handed_out = calloc(2 * count + 1, sizeof(*handed_out)), room = true;
 	if (!handed_out)
 		return err_oom(e);
-	bool room = true;
+	bool *damaged = handed_out + count;
 	for (size_t i = 0; i < count && room; i++) {
 		enum handing h = hand_out(b, &lease->messages[lease->count], i);
 		handed_out[i] = h == HANDED_OUT;

@@ -334,7 +334,8 @@ int redis_session_ensure(struct redis_session *s, struct err *e)
 
 struct mono redis_session_next_try(const struct redis_session *s)
 {
-	return s->link ? (struct mono){INT64_MAX} : s->next_try;
+	static const struct mono never = {INT64_MAX};
+	return s->link ? never : s->next_try;
 }
 
 /* The connection broke, or is better opened anew: at once, for the first time. */

@@ -420,7 +420,7 @@ static bool renews(const struct store_cert *newer, const struct store_cert *olde
 static int is_newest(struct job *j, const struct store_cert *cert, bool *ret, struct err *e)
 {
 	struct store_cert_query query = {.name = cert->name, .role = cert->role, .max = PAGE};
-	struct store_cert *rows;
+	struct store_cert *rows = NULL;
 	unsigned count = PAGE;
 	AUTO(arena_auto) struct arena arena;
 	arena_init(&arena, JOB_ARENA_BYTES);
@@ -493,7 +493,7 @@ static void renew(struct job *j, const struct store_cert *old, struct str spki, 
 static void run_reenroll(struct job *j)
 {
 	AUTO(buf_auto) struct buf csr, spki;
-	struct store_cert old;
+	struct store_cert old = {.serial_bytes = 0};
 	struct err e = ERR_INIT;
 	bool newest = true;
 	buf_init(&csr, CSR_BYTES);

@@ -26,11 +26,16 @@ int base64_encode(struct str bytes, struct buf *out, struct err *e)
 	return 0;
 }
 
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 /* Appends the text without its white space. */
 static void add_dense(struct str text, struct buf *out)
 {
 	for (size_t i = 0; i < text.n; i++)
-		if (!memchr(" \t\r\n", text.p[i], 4))
+		if (!is_blank(text.p[i]))
 			buf_add_char(out, text.p[i]);
 }
 

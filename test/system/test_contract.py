@@ -385,14 +385,15 @@ def test_accepting_is_paused(site, protocol):
             assert int(answer.header("retry-after")) >= 1
         assert client.get(f"/api/v1/messages/{message_id}").status == 200
         assert client.get("/livez").status == 200
+        eventually(lambda: client.get("/readyz").status == 503, "not ready")
         ready, health = client.get("/readyz"), client.get("/api/v1/health")
         assert (ready.status, health.status) == (503, 503)
         assert "moving house" in ready.body.decode() and int(ready.header("retry-after")) >= 1
         assert health.json["status"] == "unhealthy"
         assert health.json["checks"]["queue"]["status"] == "failed"
         site.daemon.cli("queue", "resume", "accept")
-        assert client.post().status == 202
-        assert client.get("/readyz").status == 200
+        eventually(lambda: client.post().status == 202, "accepted again")
+        eventually(lambda: client.get("/readyz").status == 200, "ready again")
 
 
 def reload(site, settings):
