@@ -55,7 +55,7 @@ fuzz: ## run each fuzz target for FUZZ_SECONDS, starting from its corpus
 	@scripts/deps fuzz
 	@scripts/run-fuzz $(FUZZ_SECONDS)
 
-torture: ## every fault at every place, 300 kills, 200 power cuts; takes about an hour
+torture: ## every fault at every place, hundreds of kills and power cuts; takes hours
 	@scripts/deps test
 	@$(PYTHON) scripts/run-tests --torture
 
