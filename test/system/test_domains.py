@@ -1,6 +1,8 @@
 """Domains: which clients there may be, and what is different from one domain to the next."""
 import signal
 
+import pytest
+
 from client import Client
 from waiting import eventually
 
@@ -57,6 +59,7 @@ def test_a_domain_added_by_reload(make_daemon):
     eventually(lambda: issue(daemon, "n", "--domain", "new.example").returncode == 0, "the new domain is known")
 
 
+@pytest.mark.up_only  # the proxy's own configuration names the domains
 def test_rate_of_one_domain(make_daemon):
     daemon = configure(make_daemon(), LISTED).start()
     slow = daemon.issue("slow", "--domain", "slow.example")
