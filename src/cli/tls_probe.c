@@ -109,7 +109,9 @@ static int reach(const struct run *run, const struct addrinfo *all, int *ret_fd)
 static int open_tcp(const struct run *run, int *ret_fd)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *all = NULL;
-	int code = getaddrinfo(run->options->host, run->options->port, &hints, &all);
+	/* RFC 6761, section 6.3: "localhost" is this machine, also where no resolver knows it. No name means that. */
+	const char *host = strcmp(run->options->host, "localhost") == 0 ? NULL : run->options->host;
+	int code = getaddrinfo(host, run->options->port, &hints, &all);
 	if (code != 0)
 		return end(run->result, "%s", code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code));
 	int rc = reach(run, all, ret_fd);

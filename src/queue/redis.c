@@ -163,7 +163,7 @@ int redis_take_look(struct redis_queue *q, unsigned part, const redisReply *repl
 		.retry_ms = moment_of(r[LOOK_RETRY_MS]),
 		.lease_ms = moment_of(r[LOOK_LEASE_MS]),
 	};
-	/* Pauses are kept in the first partition. */
+	/* Pauses are the same in every partition. */
 	if (part == 0) {
 		take_pause(r[LOOK_ACCEPT], r[LOOK_ACCEPT_WHY], &q->pauses.accept_on, q->pauses.accept_reason,
 			sizeof(q->pauses.accept_reason));
@@ -593,19 +593,28 @@ static void redis_abort(void *state)
 
 /* --- pause, probe, tick --- */
 
-static int redis_pause(void *state, struct queue_pause *pause, struct err *e)
+static int pause_partition(struct redis_queue *q, unsigned part, struct queue_pause *pause, struct err *e)
 {
-	struct redis_queue *q = state;
 	redis_command(&q->out, 6);
 	redis_word(&q->out, STR("HSET"));
 	buf_reset(&q->record);
-	buf_addf(&q->record, "%s:state", q->parts[0].tag);
+	buf_addf(&q->record, "%s:state", q->parts[part].tag);
 	redis_word(&q->out, buf_str(&q->record));
 	redis_word(&q->out, pause->accept ? STR("accept_paused") : STR("delivery_paused"));
 	redis_word(&q->out, pause->on ? STR("1") : STR("0"));
 	redis_word(&q->out, pause->accept ? STR("accept_reason") : STR("delivery_reason"));
 	redis_word(&q->out, str_mem(pause->reason, strnlen(pause->reason, sizeof(pause->reason))));
 	return redis_promise(q, &(struct redis_pending){.kind = PENDING_PAUSE, .op = pause}, e);
+}
+
+/* Every partition has them, so that none hands out anything to a process that has not heard of a pause. */
+static int redis_pause(void *state, struct queue_pause *pause, struct err *e)
+{
+	struct redis_queue *q = state;
+	for (unsigned i = 0; i < q->part_count; i++)
+		if (pause_partition(q, i, pause, e) < 0)
+			return -1;
+	return 0;
 }
 
 static int redis_probe(void *state, struct err *e)

@@ -200,9 +200,11 @@ static void test_pauses_are_everybody_s(void **state)
 {
 	struct bed *b = bed_of(state);
 	struct queue_pause pause = {.on = true, .reason = "maintenance"};
+	put(b, 0);
 	begin(b, 0);
 	assert_int_equal(driver->pause(b->state[0], &pause, NULL), 0);
 	commit(b, 0);
+	assert_int_equal(lease(b, 1).count, 0); /* before it has heard of it */
 	clock_fake_advance_ms(&b->clock, 1000);
 	assert_true(stats_of(b, 1).delivery_paused);
 	assert_string_equal(stats_of(b, 1).delivery_reason, "maintenance");

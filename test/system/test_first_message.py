@@ -61,7 +61,6 @@ def test_ten_thousand_messages_from_sixteen_connections(site):
     assert (stats["queued"], stats["processing"], stats["failed"]) == (0, 0, 0)
 
 
-@pytest.mark.up_only  # workers elsewhere hear of a pause within a second, not at once
 def test_a_stopped_daemon_delivers_what_it_had_accepted_when_it_comes_back(site):
     daemon = site.daemon
     daemon.cli("queue", "pause", "delivery")

@@ -13,7 +13,7 @@
 --   :tried   hash    id -> u32 attempts, u64 due, history (row.c), of what was tried
 --   :leases  zset    ids by the moment the lease runs out
 --   :held    hash    id -> token (8 bytes), lane ('f' or 'r'), u8 length and client, worker
---   :state   hash    floor: the highest id ever; of partition 0 also the pauses
+--   :state   hash    floor: the highest id ever; and the pauses
 --   :idem:H  string  the first answer to the request with key hash H: u64 time, payload hash, answer, u64 position
 local P = KEYS[1]
 local MSGS, ALL, DEAD, RING, HEADS = P .. ':msgs', P .. ':all', P .. ':dead', P .. ':ring', P .. ':heads'

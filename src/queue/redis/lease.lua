@@ -2,9 +2,12 @@
 -- lease.lua - hands out what is due: new messages and retries in equal parts while there are both, and within each
 -- part the clients in turn, so that neither starves the other.
 -- ARGV: time, how many at most, length of the lease, token, worker, the lane that comes first ('f' or 'r').
--- Returns id, attempts, record of each.
+-- Returns id, attempts, record of each; nothing while delivery is paused, also to a process that has not heard of it.
 local now, max, token, worker = clock(ARGV[1]), tonumber(ARGV[2]), ARGV[4], ARGV[5]
 local deadline = now + tonumber(ARGV[3])
+if call('HGET', STATE, 'delivery_paused') == '1' then
+  return {}
+end
 local taken, holds, deadlines = {}, {}, {}
 
 local function take(id, client, lane)
