@@ -24,6 +24,7 @@ enum {
 	START_MS = 1000000000,
 	IDEMPOTENCY_MS = 24 * 3600 * 1000,
 	LEASE_MS = 60000,
+	LEASE_OVER_MS = 3600 * 1000,
 	ARENA_BYTES = 64 << 20,
 	WAIT_S = 20,
 	MESSAGES_MAX = 5000,
@@ -459,7 +460,7 @@ static bool fail_at(const char *which, unsigned k)
 	/* The clock may be moved once no other thread looks at it. */
 	while (turn(b), stats_of(b).spooling)
 		sched_yield();
-	clock_fake_advance_ms(&b->clock, 3600 * 1000); /* leases that a failed step left run out */
+	clock_fake_advance_ms(&b->clock, LEASE_OVER_MS); /* leases that a failed step left run out */
 	settle_down(b);
 	qsort(ids, taken, sizeof(*ids), by_bytes);
 	struct queue_stats stats = stats_of(b);
@@ -498,7 +499,7 @@ static void test_a_move_that_is_half_done_doubles_nothing(void **state)
 	assert_int_equal(stats_of(b).spooled, 6);
 	/* The lease runs out, as it would when the process had died. */
 	faulty_fail(&b->local, NULL, 0, 0);
-	clock_fake_advance_ms(&b->clock, 3600 * 1000);
+	clock_fake_advance_ms(&b->clock, LEASE_OVER_MS);
 	settle_down(b);
 	assert_int_equal(stats_of(b).queued, 6);
 	assert_remote_holds(b, ids, 6);
