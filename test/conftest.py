@@ -23,12 +23,19 @@ def deployments_of(test):
         assert set(wanted) <= set(DEPLOYMENTS), f"SEALPOST_DEPLOYMENTS takes {' and '.join(DEPLOYMENTS)}"
     else:
         wanted = DEPLOYMENTS if test.get_closest_marker("everywhere") else ("up",)
-    return [d for d in wanted if d == "up" or not test.get_closest_marker("up_only")]
+    # The very objects of DEPLOYMENTS: a fixture is kept only while its parameter is the same object.
+    return [d for d in DEPLOYMENTS if d in wanted and (d == "up" or not test.get_closest_marker("up_only"))]
 
 
 def pytest_generate_tests(metafunc):
+    """Indirect, so that pytest runs all tests of one deployment before those of the other: `shared` starts once each."""
     if "deployment" in metafunc.fixturenames:
-        metafunc.parametrize("deployment", deployments_of(metafunc.definition), scope="module")
+        metafunc.parametrize("deployment", deployments_of(metafunc.definition), indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def deployment(request):
+    return request.param
 
 
 def deployed(deployment, request, directory, **kw):
