@@ -56,6 +56,9 @@ struct store_driver {
 	MUST_CHECK int (*put_token)(void *state, const struct store_token *token, struct err *e);
 	MUST_CHECK int (*use_token)(void *state, struct store_token_use *use, struct err *e);
 	MUST_CHECK int (*revoke_tokens)(void *state, struct store_token_revoke *revoke, struct err *e);
+	MUST_CHECK int (*restore_token)(
+		void *state, const struct store_token_restore *restore, struct err *e);
+	MUST_CHECK int (*purge_tokens)(void *state, struct store_token_purge *purge, struct err *e);
 
 	/* The newest audit row as this group sees it: sequence 0 and a zero hash when there is none. */
 	MUST_CHECK int (*audit_head)(

@@ -77,6 +77,9 @@ FORWARD(supersede, (void *state, struct store_supersede *supersede, struct err *
 FORWARD(put_token, (void *state, const struct store_token *token, struct err *e), (f->state, token, e))
 FORWARD(use_token, (void *state, struct store_token_use *use, struct err *e), (f->state, use, e))
 FORWARD(revoke_tokens, (void *state, struct store_token_revoke *revoke, struct err *e), (f->state, revoke, e))
+FORWARD(restore_token, (void *state, const struct store_token_restore *restore, struct err *e),
+	(f->state, restore, e))
+FORWARD(purge_tokens, (void *state, struct store_token_purge *purge, struct err *e), (f->state, purge, e))
 FORWARD(audit_head, (void *state, int64_t *ret_sequence, uint8_t ret_hash[STORE_HASH_BYTES], struct err *e),
 	(f->state, ret_sequence, ret_hash, e))
 FORWARD(put_audit, (void *state, const struct store_audit_row *row, struct err *e), (f->state, row, e))
@@ -136,6 +139,8 @@ const struct store_driver store_driver_faulty = {
 	.put_token = faulty_put_token,
 	.use_token = faulty_use_token,
 	.revoke_tokens = faulty_revoke_tokens,
+	.restore_token = faulty_restore_token,
+	.purge_tokens = faulty_purge_tokens,
 	.audit_head = faulty_audit_head,
 	.put_audit = faulty_put_audit,
 	.probe = faulty_probe,

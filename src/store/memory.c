@@ -644,6 +644,12 @@ static int memory_supersede(void *state, struct store_supersede *supersede, stru
 
 /* --- writing tokens --- */
 
+/* What was taken out leaves a row of zeroes behind, as no token and no use has: places are sequence numbers. */
+static bool is_removed(const struct store_token *token)
+{
+	return token->uses_max == 0;
+}
+
 /* Index of the token, or tokens.n. */
 static size_t find_token(const struct memory *m, const uint8_t *id)
 {
@@ -705,6 +711,46 @@ static int memory_revoke_tokens(void *state, struct store_token_revoke *revoke, 
 	if (!any)
 		return err_set(e, ERR_NOT_FOUND, "no such token");
 	return revoke->revoked_count ? 0 : STORE_UNCHANGED;
+}
+
+static int memory_restore_token(void *state, const struct store_token_restore *restore, struct err *e)
+{
+	struct memory *m = state;
+	size_t at = find_token(m, restore->id);
+	if (at == m->tokens.n)
+		return err_set(e, ERR_NOT_FOUND, "no such token");
+	struct store_token token = *(const struct store_token *)m->tokens.rows[at];
+	if (!rules_token_restore(&token, restore))
+		return STORE_UNCHANGED;
+	return table_replace(m, &m->tokens, at, COPY_ROW(&token, token_texts), e);
+}
+
+static int remove_token(struct memory *m, size_t at, struct err *e)
+{
+	const uint8_t *id = ((const struct store_token *)m->tokens.rows[at])->hash;
+	const struct token_use no_use = {.key = {.id = {0}}};
+	for (size_t i = 0; i < m->token_uses.n; i++)
+		if (memcmp(((const struct token_use *)m->token_uses.rows[i])->key.id, id,
+			    STORE_TOKEN_ID_BYTES) == 0 &&
+			table_replace(m, &m->token_uses, i, copy_row(&no_use, sizeof(no_use), NULL, 0), e) <
+				0)
+			return -1;
+	const struct store_token none = {.sequence = (int64_t)at + 1};
+	return table_replace(m, &m->tokens, at, COPY_ROW(&none, token_texts), e);
+}
+
+static int memory_purge_tokens(void *state, struct store_token_purge *purge, struct err *e)
+{
+	struct memory *m = state;
+	for (size_t i = 0; i < m->tokens.n && purge->removed_count < purge->max; i++) {
+		const struct store_token *token = m->tokens.rows[i];
+		if (is_removed(token) || !rules_token_ended(token, purge->ended_before))
+			continue;
+		if (remove_token(m, i, e) < 0)
+			return -1;
+		purge->removed_count++;
+	}
+	return 0;
 }
 
 /* --- writing the audit trail --- */
@@ -962,7 +1008,7 @@ static bool wants_token(const void *query, const void *row)
 {
 	const struct store_token_query *q = query;
 	const struct store_token *t = row;
-	return (!q->before_sequence || t->sequence < q->before_sequence) &&
+	return !is_removed(t) && (!q->before_sequence || t->sequence < q->before_sequence) &&
 	       (!q->name.n || str_eq(q->name, t->name)) &&
 	       (!q->id || memcmp(q->id, t->hash, STORE_TOKEN_ID_BYTES) == 0);
 }
@@ -1038,6 +1084,8 @@ const struct store_driver store_driver_memory = {
 	.put_token = memory_put_token,
 	.use_token = memory_use_token,
 	.revoke_tokens = memory_revoke_tokens,
+	.restore_token = memory_restore_token,
+	.purge_tokens = memory_purge_tokens,
 	.audit_head = memory_audit_head,
 	.put_audit = memory_put_audit,
 	.probe = memory_probe,

@@ -127,6 +127,25 @@ enum store_token_outcome rules_token_outcome(const struct store_token *t, struct
 	return t->uses < t->uses_max ? STORE_TOKEN_CONSUMED : STORE_TOKEN_USED_UP;
 }
 
+bool rules_token_ended(const struct store_token *t, struct wall before)
+{
+	return (t->revoked_at.ms && t->revoked_at.ms < before.ms) || t->expires_at.ms < before.ms ||
+	       (t->uses >= t->uses_max && t->used_at.ms < before.ms);
+}
+
+bool rules_token_restore(struct store_token *t, const struct store_token_restore *known)
+{
+	unsigned uses = known->uses < t->uses_max ? known->uses : t->uses_max;
+	bool more_uses = uses > t->uses, revoke = known->revoked_at.ms && !t->revoked_at.ms;
+	if (more_uses) {
+		t->uses = uses;
+		t->used_at = known->used_at;
+	}
+	if (revoke)
+		t->revoked_at = known->revoked_at;
+	return more_uses || revoke;
+}
+
 const char *rules_revoke(const struct store_revoke *r)
 {
 	if (r->serial_bytes ? !rules_serial(r->serial, r->serial_bytes) : !message_name_valid(r->name))

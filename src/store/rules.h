@@ -24,6 +24,12 @@ bool rules_serial(const uint8_t *serial, unsigned serial_bytes);
 /* What a use of this token at `now` comes to; `again`: by a key that has used it before. For drivers. */
 enum store_token_outcome rules_token_outcome(const struct store_token *t, struct wall now, bool again);
 
+/* Whether it was revoked, had expired or was used for the last time before this. For drivers. */
+bool rules_token_ended(const struct store_token *t, struct wall before);
+
+/* Brings *t up to what is known of it; false when it is as far already. For drivers. */
+bool rules_token_restore(struct store_token *t, const struct store_token_restore *known);
+
 /* Whether the index is known, that is not all zero. */
 bool rules_index_known(const uint8_t index[STORE_INDEX_BYTES]);
 

@@ -91,6 +91,8 @@ int sqlite_supersede(void *state, struct store_supersede *supersede, struct err 
 int sqlite_put_token(void *state, const struct store_token *token, struct err *e);
 int sqlite_use_token(void *state, struct store_token_use *use, struct err *e);
 int sqlite_revoke_tokens(void *state, struct store_token_revoke *revoke, struct err *e);
+int sqlite_restore_token(void *state, const struct store_token_restore *restore, struct err *e);
+int sqlite_purge_tokens(void *state, struct store_token_purge *purge, struct err *e);
 int sqlite_audit_head(void *state, int64_t *ret_sequence, uint8_t ret_hash[STORE_HASH_BYTES], struct err *e);
 int sqlite_put_audit(void *state, const struct store_audit_row *row, struct err *e);
 int sqlite_probe(void *state, struct err *e);

@@ -72,6 +72,9 @@ enum {
 	ANY_TOKEN,
 	REVOKE_TOKEN,
 	REVOKE_TOKENS,
+	RESTORE_TOKEN,
+	PURGE_TOKEN_USES,
+	PURGE_TOKENS,
 	AUDIT_HASH,
 	ADD_AUDIT,
 	STATEMENTS
@@ -99,6 +102,11 @@ enum {
 
 /* Tokens that can still be used at ?2. */
 #define USABLE " AND revoked_ms IS NULL AND expires_ms > ?2 AND uses < uses_max"
+
+/* The next ?2 tokens that ended before ?1, as rules_token_ended has it. */
+#define ENDED(column)                                                                                        \
+	"(SELECT " column " FROM tokens WHERE revoked_ms < ?1 OR expires_ms < ?1"                            \
+	" OR (uses >= uses_max AND used_ms < ?1) ORDER BY ref LIMIT ?2)"
 
 static const struct sq_text texts[STATEMENTS] = {
 	[BEGIN] = {"begin", "BEGIN IMMEDIATE"},
@@ -179,7 +187,7 @@ static const struct sq_text texts[STATEMENTS] = {
 		"INSERT INTO tokens (id, hash, name, domain, role, names, days, created_ms, expires_ms, uses_max, uses)"
 		" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0) ON CONFLICT (id) DO NOTHING"},
 	[FIND_TOKEN] = {"find token",
-		"SELECT expires_ms, uses_max, uses, revoked_ms FROM tokens WHERE id = ?1"},
+		"SELECT expires_ms, uses_max, uses, used_ms, revoked_ms FROM tokens WHERE id = ?1"},
 	[FIND_TOKEN_USE] = {"find use of token",
 		"SELECT serial, issuer FROM token_uses WHERE token = ?1 AND key = ?2"},
 	[ADD_TOKEN_USE] = {"add use of token", "INSERT INTO token_uses (token, key) VALUES (?1, ?2)"},
@@ -190,6 +198,11 @@ static const struct sq_text texts[STATEMENTS] = {
 	[ANY_TOKEN] = {"find token", "SELECT 1 FROM tokens WHERE id = ?1"},
 	[REVOKE_TOKEN] = {"revoke token", "UPDATE tokens SET revoked_ms = ?2 WHERE id = ?1" USABLE},
 	[REVOKE_TOKENS] = {"revoke tokens", "UPDATE tokens SET revoked_ms = ?2 WHERE name = ?1" USABLE},
+
+	[RESTORE_TOKEN] = {"restore token",
+		"UPDATE tokens SET uses = ?2, used_ms = ?3, revoked_ms = ?4 WHERE id = ?1"},
+	[PURGE_TOKEN_USES] = {"purge uses of tokens", "DELETE FROM token_uses WHERE token IN " ENDED("id")},
+	[PURGE_TOKENS] = {"purge tokens", "DELETE FROM tokens WHERE ref IN " ENDED("ref")},
 
 	[AUDIT_HASH] = {"read audit trail", "SELECT hash FROM audit ORDER BY sequence DESC LIMIT 1"},
 	[ADD_AUDIT] = {"add to audit trail",
@@ -986,6 +999,7 @@ static int find_token(struct sqlite_writer *w, const uint8_t *id, struct store_t
 	struct store_token token = {.expires_at.ms = sq_column_int(&c)};
 	token.uses_max = sq_column_unsigned(&c);
 	token.uses = sq_column_unsigned(&c);
+	token.used_at.ms = sq_column_int(&c);
 	token.revoked_at.ms = sq_column_int(&c);
 	*ret = token;
 	return sq_columns_check(&c, NULL, "token", 0, e);
@@ -1040,6 +1054,38 @@ int sqlite_revoke_tokens(void *state, struct store_token_revoke *revoke, struct 
 	if (found == SQ_END)
 		return err_set(e, ERR_NOT_FOUND, "no such token");
 	return found == SQ_ROW ? STORE_UNCHANGED : -1;
+}
+
+int sqlite_restore_token(void *state, const struct store_token_restore *restore, struct err *e)
+{
+	struct sqlite_writer *w = writer_of(state);
+	struct store_token token = {0};
+	if (find_token(w, restore->id, &token, e) < 0)
+		return -1;
+	if (!rules_token_restore(&token, restore))
+		return STORE_UNCHANGED;
+	struct sq_args a = sq_args(&w->sq, RESTORE_TOKEN);
+	sq_bind_blob(&a, restore->id, STORE_TOKEN_ID_BYTES);
+	sq_bind_int(&a, token.uses);
+	sq_bind_int_or_null(&a, token.used_at.ms);
+	sq_bind_int_or_null(&a, token.revoked_at.ms);
+	return sq_run(&w->sq, &a, NULL, e);
+}
+
+int sqlite_purge_tokens(void *state, struct store_token_purge *purge, struct err *e)
+{
+	struct sqlite_writer *w = writer_of(state);
+	int64_t changed = 0;
+	static const unsigned steps[] = {PURGE_TOKEN_USES, PURGE_TOKENS};
+	for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+		struct sq_args a = sq_args(&w->sq, steps[i]);
+		sq_bind_int(&a, purge->ended_before.ms);
+		sq_bind_int(&a, purge->max);
+		if (sq_run(&w->sq, &a, &changed, e) < 0)
+			return -1;
+	}
+	purge->removed_count = (unsigned)changed;
+	return 0;
 }
 
 /* --- audit --- */

@@ -185,6 +185,20 @@ static int apply_token_revoke(struct store *s, struct group_op *op, struct err *
 	return s->driver->revoke_tokens(s->state, revoke, e);
 }
 
+static int apply_token_restore(struct store *s, struct group_op *op, struct err *e)
+{
+	const struct store_token_restore *restore = container_of(op, struct store_token_restore, op);
+	return s->driver->restore_token(s->state, restore, e);
+}
+
+static int apply_token_purge(struct store *s, struct group_op *op, struct err *e)
+{
+	struct store_token_purge *purge = container_of(op, struct store_token_purge, op);
+	require(purge->max > 0 && purge->max <= STORE_PAGE_MAX);
+	purge->removed_count = 0;
+	return s->driver->purge_tokens(s->state, purge, e);
+}
+
 static int apply_audit(struct store *s, struct group_op *op, struct err *e)
 {
 	struct store_audit_row *row = &container_of(op, struct store_audit, op)->row;
@@ -214,6 +228,8 @@ static int (*const appliers[STORE_KINDS])(struct store *s, struct group_op *op, 
 	[STORE_TOKEN] = apply_token,
 	[STORE_TOKEN_USE] = apply_token_use,
 	[STORE_TOKEN_REVOKE] = apply_token_revoke,
+	[STORE_TOKEN_RESTORE] = apply_token_restore,
+	[STORE_TOKEN_PURGE] = apply_token_purge,
 	[STORE_EXPIRE] = apply_expire,
 };
 

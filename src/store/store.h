@@ -44,18 +44,20 @@ void store_close(struct store *s); /* finishes what was submitted; takes NULL */
 const char *store_description(const struct store *s);
 
 enum store_kind {
-	STORE_MESSAGES,     /* struct store_messages */
-	STORE_STATUS,       /* struct store_status */
-	STORE_CLIENT,       /* struct store_client_put */
-	STORE_CERT,         /* struct store_cert_put */
-	STORE_REVOKE,       /* struct store_revoke */
-	STORE_AUDIT,        /* struct store_audit */
-	STORE_SEEN,         /* struct store_seen */
-	STORE_SUPERSEDE,    /* struct store_supersede */
-	STORE_TOKEN,        /* struct store_token_put */
-	STORE_TOKEN_USE,    /* struct store_token_use */
-	STORE_TOKEN_REVOKE, /* struct store_token_revoke */
-	STORE_EXPIRE,       /* struct store_expire */
+	STORE_MESSAGES,      /* struct store_messages */
+	STORE_STATUS,        /* struct store_status */
+	STORE_CLIENT,        /* struct store_client_put */
+	STORE_CERT,          /* struct store_cert_put */
+	STORE_REVOKE,        /* struct store_revoke */
+	STORE_AUDIT,         /* struct store_audit */
+	STORE_SEEN,          /* struct store_seen */
+	STORE_SUPERSEDE,     /* struct store_supersede */
+	STORE_TOKEN,         /* struct store_token_put */
+	STORE_TOKEN_USE,     /* struct store_token_use */
+	STORE_TOKEN_REVOKE,  /* struct store_token_revoke */
+	STORE_TOKEN_RESTORE, /* struct store_token_restore */
+	STORE_TOKEN_PURGE,   /* struct store_token_purge */
+	STORE_EXPIRE,        /* struct store_expire */
 	STORE_KINDS
 };
 
@@ -331,6 +333,25 @@ struct store_token_revoke {
 	const uint8_t *id; /* NULL: all of `name` */
 	struct str name;
 	unsigned revoked_count; /* result */
+};
+
+/* Brings a token up to what is known of it elsewhere, where a backup has taken this store back: at least so many
+ * uses, and revoked if it was. ERR_NOT_FOUND: no such token; STORE_UNCHANGED: it is as far already. */
+struct store_token_restore {
+	struct group_op op;
+	uint8_t id[STORE_TOKEN_ID_BYTES];
+	unsigned uses; /* more than it allows count as all */
+	struct wall used_at;
+	struct wall revoked_at; /* .ms == 0: not revoked */
+};
+
+/* Takes out tokens that ended before `ended_before`: revoked, expired, or used for the last time by then. What was
+ * enrolled with them stays. */
+struct store_token_purge {
+	struct group_op op;
+	struct wall ended_before;
+	unsigned max;           /* tokens in this step, 1 .. STORE_PAGE_MAX */
+	unsigned removed_count; /* result; less than max: there are no more */
 };
 
 struct store_token_query {

@@ -1068,6 +1068,92 @@ static void test_token_revoke(struct fixture *f)
 	assert_int_equal(use_token(f, 4, 10, &e), STORE_TOKEN_CONSUMED);
 }
 
+static int restore_token(struct fixture *f, unsigned n, unsigned uses, int64_t revoked_ms, struct err *e)
+{
+	struct store_token_restore restore = {.uses = uses, .used_at = {500}, .revoked_at = {revoked_ms}};
+	memset(restore.id, (int)n, sizeof(restore.id));
+	return store_wait(f->store, STORE_TOKEN_RESTORE, &restore.op, e);
+}
+
+/* A store that is older than what is known of its tokens. */
+static void test_token_restore(struct fixture *f)
+{
+	struct err e = ERR_INIT;
+	for (unsigned i = 1; i <= 3; i++) {
+		struct store_token token = a_token(i, "alpha");
+		token.uses_max = i == 2 ? 3 : 1;
+		assert_done(put_token(f, &token, &e), &e);
+	}
+	assert_int_equal(restore_token(f, 1, 1, 0, &e), 0);
+	assert_int_equal(restore_token(f, 1, 1, 0, &e), STORE_UNCHANGED);
+	assert_int_equal(restore_token(f, 1, 9, 0, &e), STORE_UNCHANGED); /* more than it allows */
+	assert_int_equal(restore_token(f, 2, 2, 0, &e), 0);
+	assert_int_equal(restore_token(f, 2, 1, 0, &e), STORE_UNCHANGED); /* never back */
+	assert_int_equal(restore_token(f, 3, 0, 700, &e), 0);
+	assert_int_equal(restore_token(f, 3, 0, 800, &e), STORE_UNCHANGED);
+	assert_failed(restore_token(f, 9, 1, 0, &e), &e, ERR_NOT_FOUND, "no such token");
+	fixture_reopen(f);
+	assert_int_equal(read_token(f, 1).used_at.ms, 500);
+	assert_int_equal(read_token(f, 3).revoked_at.ms, 700);
+	assert_int_equal(use_token(f, 1, 10, &e), STORE_TOKEN_USED_UP);
+	assert_int_equal(use_token(f, 2, 10, &e), STORE_TOKEN_CONSUMED);
+	assert_int_equal(use_token(f, 2, 11, &e), STORE_TOKEN_USED_UP);
+	assert_int_equal(use_token(f, 3, 10, &e), STORE_TOKEN_REVOKED);
+}
+
+static unsigned purge_tokens(struct fixture *f, int64_t before_ms, unsigned max)
+{
+	struct store_token_purge purge = {.ended_before = {before_ms}, .max = max};
+	struct err e = ERR_INIT;
+	assert_done(store_wait(f->store, STORE_TOKEN_PURGE, &purge.op, &e), &e);
+	return purge.removed_count;
+}
+
+static void assert_tokens(struct fixture *f, const char *wanted)
+{
+	struct store_token_query query = {.max = 10};
+	struct store_token *rows;
+	struct err e = ERR_INIT;
+	unsigned count;
+	char got[11] = "";
+	assert_done(store_read_tokens(f->store, &query, &f->arena, &rows, &count, &e), &e);
+	for (unsigned n = 0; n < count; n++)
+		got[n] = (char)('0' + rows[n].hash[0]);
+	assert_string_equal(got, wanted);
+}
+
+/* What ended goes, whatever ended it, and its uses with it. */
+static void test_token_purge(struct fixture *f)
+{
+	struct err e = ERR_INIT;
+	for (unsigned i = 1; i <= 6; i++) {
+		struct store_token token = a_token(i, "alpha");
+		token.expires_at.ms = i == 1 ? 100 : INT64_MAX;
+		token.uses_max = i == 5 ? 2 : 1;
+		assert_done(put_token(f, &token, &e), &e);
+	}
+	assert_int_equal(restore_token(f, 2, 1, 0, &e), 0);   /* used for the last time at 500 */
+	assert_int_equal(restore_token(f, 3, 0, 700, &e), 0); /* revoked */
+	assert_int_equal(restore_token(f, 5, 1, 0, &e), 0);   /* one use is left */
+	assert_int_equal(use_token(f, 6, 10, &e), STORE_TOKEN_CONSUMED);
+	assert_int_equal(purge_tokens(f, 100, 10), 0);
+	assert_int_equal(purge_tokens(f, 101, 10), 1);
+	assert_tokens(f, "65432");
+	assert_int_equal(purge_tokens(f, 701, 1), 1);
+	assert_int_equal(purge_tokens(f, 701, 1), 1);
+	assert_int_equal(purge_tokens(f, 701, 1), 0);
+	assert_tokens(f, "654");
+	assert_int_equal(purge_tokens(f, read_token(f, 6).used_at.ms + 1, 10), 1);
+	fixture_reopen(f);
+	assert_tokens(f, "54");
+	assert_failed(use_token(f, 6, 10, &e), &e, ERR_NOT_FOUND, "no such token");
+	struct store_token token = a_token(6, "alpha");
+	assert_done(put_token(f, &token, &e), &e);
+	assert_int_equal(use_token(f, 6, 10, &e), STORE_TOKEN_CONSUMED); /* not again */
+	assert_tokens(f, "654");
+	assert_done(store_check(f->store, true, &e), &e);
+}
+
 /* --- audit --- */
 
 static void test_audit(struct fixture *f)
@@ -1393,6 +1479,8 @@ static const struct {
 	{"token use", test_token_use},
 	{"token gets one certificate", test_token_gets_one_certificate},
 	{"token revoke", test_token_revoke},
+	{"token restore", test_token_restore},
+	{"token purge", test_token_purge},
 	{"audit", test_audit},
 	{"threads", test_threads},
 	{"one bad operation fails alone", test_one_bad_operation_fails_alone},
