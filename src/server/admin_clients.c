@@ -327,6 +327,7 @@ static int remove_client(struct job *j, struct str name, unsigned *ret_revoked, 
 	if (store_wait(s->store, STORE_CLIENT, &put.op, e) < 0 ||
 		store_wait(s->store, STORE_TOKEN_REVOKE, &tokens.op, e) < 0)
 		return -1;
+	server_note_tokens(s, &(struct store_token_query){.name = name});
 	if (store_wait(s->store, STORE_REVOKE, &certs.op, &none) < 0 && none.kind != ERR_NOT_FOUND) {
 		*e = none;
 		return -1;
@@ -383,8 +384,12 @@ static void run_revoke_token(struct job *j)
 		job_fail(j, &e);
 		return;
 	}
-	if (store_wait(s->store, STORE_TOKEN_REVOKE, &revoke.op, &e) < 0 ||
-		server_audit(s, &actor, "token.revoke", id_text, "ok", nothing, &e) < 0) {
+	if (store_wait(s->store, STORE_TOKEN_REVOKE, &revoke.op, &e) < 0) {
+		job_fail(j, &e);
+		return;
+	}
+	server_note_tokens(s, &(struct store_token_query){.id = id});
+	if (server_audit(s, &actor, "token.revoke", id_text, "ok", nothing, &e) < 0) {
 		job_fail(j, &e);
 		return;
 	}

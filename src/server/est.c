@@ -6,7 +6,8 @@
  * another name.
  *
  * A token is consumed for the key that came with it, durably, before anything is signed: two requests at once,
- * or a crash at any point, never make two certificates of one use. The same token with the same key again, while
+ * or a crash at any point, never make two certificates of one use. A use is in the journal too before anything is
+ * signed, so that no backup makes the token good again. The same token with the same key again, while
  * the token lasts, gets the certificate that was made, or has its signing made up for: so an answer that got
  * lost costs nothing, and needs no new token. */
 #include <openssl/crypto.h>
@@ -313,7 +314,9 @@ static void consume(struct enrolment *n, enum role role)
 		repeat(n, &use.cert);
 		return;
 	}
-	if (outcome == STORE_TOKEN_AGAIN)
+	if (outcome == STORE_TOKEN_CONSUMED)
+		server_note_tokens(server_of(n->job->request), &(struct store_token_query){.id = n->key.id});
+	else
 		log_event(LOG_WARN, "enroll.resumed", LF_VIEW("name", n->token.name), LF_STR("token", n->id));
 	if (sign(n, role, &e) >= 0)
 		return;

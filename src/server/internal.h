@@ -35,7 +35,8 @@ struct server {
 	struct destination destination;
 	struct work_pool *pool;
 	/* These may change while handlers run. */
-	_Atomic int64_t cert_days, cert_days_max, enroll_valid_ms, enroll_refusals, renew_overlap_ms;
+	_Atomic int64_t cert_days, cert_days_max, enroll_valid_ms, enroll_keep_ms, enroll_refusals,
+		renew_overlap_ms;
 	int64_t renew_grace_ms;
 	struct attempts *attempts;  /* refused enrolments */
 	pthread_mutex_t place_lock; /* guards the next two, whose strings are ours */
@@ -81,11 +82,18 @@ MUST_CHECK bool server_registry_row(const struct store_cert *cert, struct regist
 MUST_CHECK int server_open_journal(struct server *s, const char *path, struct err *e);
 MUST_CHECK int server_compare_with_journal(struct server *s, struct store_cert *cert, struct err *e);
 
+/* Of enrolment tokens: at start, what the journal knows and the store has forgotten, and the other way round; then,
+ * after each use and revocation, what has changed of the tokens named, on disk when it returns (or in the log). */
+MUST_CHECK int server_compare_tokens(struct server *s, struct err *e);
+void server_note_tokens(struct server *s, const struct store_token_query *which);
+
 /* A reason of RFC 5280 section 5.3.1 that may be given here, as a text that lives for good; .p NULL for others. */
 struct str server_revoke_reason(struct str name);
 
-/* retention.c: takes out delivered messages whose time is over; once an hour. */
+/* retention.c: takes out delivered messages whose time is over, and enrolment tokens that ended long ago; once an
+ * hour. */
 MUST_CHECK int server_expire_messages(struct server *s, struct err *e);
+MUST_CHECK int server_purge_tokens(struct server *s, struct err *e);
 
 /* Whether the policy allows such a certificate; ERR_REJECT. The key is not looked at. */
 MUST_CHECK int server_check_order(const struct server *s, const struct server_order *order, struct err *e);

@@ -1,13 +1,16 @@
-/* journal.h - every revocation once more, in a file of its own that only grows. A store that is restored from a
- * backup knows nothing of what was revoked after the backup was made; the journal does, and the main server
- * revokes it again when it starts.
+/* journal.h - every revocation once more, and every use of an enrolment token, in a file of its own that only grows.
+ * A store that is restored from a backup knows nothing of what was revoked or used after the backup was made; the
+ * journal does, and the main server makes up for it when it starts.
  *
- * One line each: issuer's key id and serial in hexadecimal, time, reason. What cannot be read, such as a line cut
- * off by a power failure, is passed over and counted.
+ * One line each:
+ *	KEY_ID SERIAL TIME REASON       a certificate: its issuer's key id and its serial, in hexadecimal
+ *	token ID TIME used N            a token was used for the Nth time
+ *	token ID TIME revoked
+ * What cannot be read, such as a line cut off by a power failure, is passed over and counted.
  *
  * Ownership: open … close.
  * Threads:   any; blocks on disk.
- * Bounds:    some 64 bytes of memory and 130 of disk for each revocation. */
+ * Bounds:    some 100 bytes of memory for each revoked certificate and each token, 130 of disk for each line. */
 #ifndef SERVER_JOURNAL_H
 #define SERVER_JOURNAL_H
 
@@ -30,6 +33,21 @@ bool journal_find(struct journal *j, const struct store_cert_id *cert, struct jo
 
 /* Notes a revocation; one that is there already changes nothing. Durable after journal_sync. */
 MUST_CHECK int journal_add(struct journal *j, const struct journal_entry *entry, struct err *e);
+
+/* What became of an enrolment token. */
+struct journal_token {
+	uint8_t id[STORE_TOKEN_ID_BYTES];
+	unsigned uses;
+	struct wall used_at, revoked_at; /* .ms == 0: not */
+};
+
+/* False: neither used nor revoked. */
+bool journal_find_token(struct journal *j, const uint8_t *id, struct journal_token *ret);
+
+/* Notes what of this is more than it knows: uses only grow in number, and revoked is for good. Durable after
+ * journal_sync. */
+MUST_CHECK int journal_add_token(struct journal *j, const struct journal_token *token, struct err *e);
+
 MUST_CHECK int journal_sync(struct journal *j, struct err *e);
 
 #endif

@@ -1,6 +1,8 @@
-/* retention.c - takes delivered messages out of the store when their domain's time is over: a walk in small steps
- * from the oldest on, that ends where rows are too young for any domain. Each walk that took something leaves an
- * audit row per domain, with a count. */
+/* retention.c - takes out of the store what has had its time.
+ *
+ * Delivered messages, when their domain's time is over: a walk in small steps from the oldest on, that ends where rows
+ * are too young for any domain. Each walk that took something leaves an audit row per domain, with a count.
+ * Enrolment tokens, a while after they ended; with an audit row of the count. */
 #include <stdio.h>
 
 #include "base/auto.h"
@@ -9,7 +11,7 @@
 #include "message/message.h"
 #include "server/internal.h"
 
-enum { STEP_ROWS = 250 };
+enum { STEP_ROWS = 250, STEP_TOKENS = 20 };
 
 struct walk {
 	struct domains *domains;
@@ -94,4 +96,35 @@ int server_expire_messages(struct server *s, struct err *e)
 	int rc = take_steps(s, &w, shortest_ms, e);
 	/* What is gone is told, also when the walk broke off. */
 	return audit(s, all, rc < 0 ? NULL : e) < 0 ? -1 : rc;
+}
+
+/* --- enrolment tokens --- */
+
+/* *ret_count: how many are gone for good, also when it failed. */
+static int purge_steps(struct server *s, unsigned *ret_count, struct err *e)
+{
+	struct store_token_purge op = {
+		.ended_before = {clock_wall(s->clock).ms - s->enroll_keep_ms}, .max = STEP_TOKENS};
+	*ret_count = 0;
+	do {
+		if (store_wait(s->store, STORE_TOKEN_PURGE, &op.op, e) < 0)
+			return err_context(e, "take out old enrolment tokens");
+		*ret_count += op.removed_count;
+	} while (op.removed_count == op.max && !atomic_load(&s->draining));
+	return 0;
+}
+
+int server_purge_tokens(struct server *s, struct err *e)
+{
+	static const struct server_actor us = {"sealpost", ""};
+	char detail[48];
+	unsigned count;
+	int rc = purge_steps(s, &count, e);
+	if (!count)
+		return rc;
+	metric_add(METRIC_TOKENS_PURGED, count);
+	log_event(LOG_INFO, "enroll.tokens_purged", LF_UINT("count", count));
+	snprintf(detail, sizeof(detail), "{\"tokens\":%u}", count);
+	return server_audit(s, &us, "token.purge", STR(""), "ok", str_of(detail), rc < 0 ? NULL : e) < 0 ? -1
+													 : rc;
 }

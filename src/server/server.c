@@ -159,6 +159,7 @@ static int take_config(struct server *s, const struct config *config, struct err
 	s->cert_days = config->cert_days;
 	s->cert_days_max = config->cert_days_max;
 	s->enroll_valid_ms = config->enroll_valid;
+	s->enroll_keep_ms = config->enroll_keep;
 	s->enroll_refusals = config->enroll_refusals;
 	s->renew_overlap_ms = config->renew_overlap;
 	if (take_places(s, config, e) < 0)
@@ -203,7 +204,7 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 		work_pool_start("admin", POOL_THREADS, POOL_LIMIT, &s->pool, e) < 0 ||
 		clients_load(o->store, &s->clients, e) < 0 ||
 		server_open_journal(s, o->revocation_journal, e) < 0 || server_sync_registry(s, e) < 0 ||
-		crl_open(o->store, o->ca, o->clock, &s->crl, e) < 0) {
+		server_compare_tokens(s, e) < 0 || crl_open(o->store, o->ca, o->clock, &s->crl, e) < 0) {
 		server_close(s);
 		return -1;
 	}

@@ -1,5 +1,5 @@
 /* upkeep.c - what a main server does now and then: it forgets expired certificates, keeps the CRLs fresh, retires
- * issuing CAs whose last certificate has ended, and takes out messages whose time is over.
+ * issuing CAs whose last certificate has ended, and takes out messages and enrolment tokens whose time is over.
  *
  * The tick only looks at the time; the work itself blocks, and runs on the work pool. Its piece of work is
  * not part of the server: a loop may hear that it is done after the server is gone. */
@@ -89,7 +89,7 @@ static void keep_up(struct work *w)
 	int64_t wait_ms = UPKEEP_MS;
 	if (server_supersede(s, true, &e) < 0 || crl_refresh(s->crl, &e) < 0 || forget_ended(s, &e) < 0 ||
 		retire_ended(s, &e) < 0 || server_expire_messages(s, &e) < 0 ||
-		server_look_at_expiry(s, &e) < 0) {
+		server_purge_tokens(s, &e) < 0 || server_look_at_expiry(s, &e) < 0) {
 		log_event(LOG_WARN, "upkeep.failed", LF_ERR(&e));
 		wait_ms = UPKEEP_AGAIN_MS;
 	}

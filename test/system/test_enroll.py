@@ -1,9 +1,12 @@
 """A device's first certificate: tokens, `sealpost enroll`, and the same by curl and openssl as any EST client does it."""
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 import threading
+import time
+import urllib.request
 
 import pytest
 
@@ -24,6 +27,14 @@ def audit(daemon, action):
         rows += page["rows"]
         cursor = page["next_cursor"]
     return [row for row in rows if row["action"] == action]
+
+
+def database(daemon):
+    return sqlite3.connect(next(daemon.data.rglob("store.db")))
+
+
+def ms_ago(seconds):
+    return int((time.time() - seconds) * 1000)
 
 
 def certs_of(daemon, name):
@@ -82,14 +93,41 @@ def test_expired_token_is_refused(make_daemon, tmp_path):
     daemon.settings["public_url"] = "https://localhost:1"
     made = token(daemon, "late")
     daemon.start()
-    database = next(daemon.data.rglob("store.db"))
     daemon.stop()
-    subprocess.run(["python3", "-c", "import sqlite3,sys; d = sqlite3.connect(sys.argv[1]);"
-                    "d.execute('UPDATE tokens SET expires_ms = 1'); d.commit()", database], check=True)
+    with database(daemon) as db:
+        db.execute("UPDATE tokens SET expires_ms = ?", (ms_ago(1),))
     daemon.start()
     late = enroll(made, tmp_path / "out", "--url", daemon.ready["server"], check=False)
     assert late.returncode == 4 and "has expired" in late.stderr
     assert daemon.json("client", "tokens", "late")[0]["status"] == "expired"
+
+
+def test_tokens_that_ended_long_ago_are_forgotten(make_daemon, tmp_path):
+    daemon = make_daemon(settings={"enroll_keep": "30d"}).start()
+    made = {name: token(daemon, name) for name in ("open", "partly", "used", "used-lately", "expired", "revoked")}
+    for name in ("used", "used-lately"):
+        enroll(made[name], tmp_path / name)
+    daemon.cli("client", "revoke-token", made["revoked"]["token_id"])
+    daemon.stop()
+    with database(daemon) as db:
+        long_ago = ms_ago(31 * 24 * 3600)
+        for name, column in (("used", "used_ms"), ("expired", "expires_ms"), ("revoked", "revoked_ms")):
+            db.execute(f"UPDATE tokens SET {column} = ? WHERE name = ?", (long_ago, name))
+        db.execute("UPDATE tokens SET uses = 1, uses_max = 2, used_ms = ? WHERE name = 'partly'", (long_ago,))
+    daemon.start()
+    eventually(lambda: {t["name"] for t in daemon.json("client", "tokens")} == {"open", "partly", "used-lately"},
+               "what ended long ago is gone")
+    with urllib.request.urlopen(daemon.ready["metrics"] + "/metrics") as answer:
+        assert "\nsealpost_enrollment_tokens_purged_total 3\n" in answer.read().decode()
+    [row] = audit(daemon, "token.purge")
+    assert (row["actor"], row["result"], row["detail"]) == ("sealpost", "ok", {"tokens": 3})
+    # What was enrolled with them stays, and a token that is gone is none.
+    assert [c["status"] for c in certs_of(daemon, "used")] == ["valid"]
+    gone = enroll(made["used"], tmp_path / "again", "--url", daemon.ready["server"], check=False)
+    assert gone.returncode == 4 and "not known" in gone.stderr
+    daemon.stop()
+    with database(daemon) as db:
+        assert db.execute("SELECT count(*) FROM token_uses").fetchone() == (1,)
 
 
 def test_revoked_token_is_refused(shared, tmp_path):

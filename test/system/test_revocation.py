@@ -10,6 +10,7 @@ import pytest
 
 from client import Client
 from daemon import Identity
+from est import enroll, token
 from waiting import eventually
 
 CLIENTS, REVOKED = 100, 10
@@ -168,9 +169,10 @@ def test_suspended_and_resumed(site):
 
 # --- backups ---
 
-def restore(backup, daemon):
-    shutil.rmtree(daemon.data)
-    shutil.copytree(backup, daemon.data)
+def restore(backup, daemon, what="everything"):
+    which = "." if what == "everything" else "store"
+    shutil.rmtree(daemon.data / which)
+    shutil.copytree(backup / which, daemon.data / which)
 
 
 @pytest.mark.parametrize("what", ["everything", "store"])
@@ -182,11 +184,7 @@ def test_a_restored_backup_brings_nobody_back(make_daemon, tmp_path, what):
     daemon.start()
     daemon.cli("cert", "revoke", "two")
     daemon.stop()
-    if what == "everything":
-        restore(tmp_path / "backup", daemon)
-    else:
-        shutil.rmtree(daemon.data / "store")
-        shutil.copytree(tmp_path / "backup" / "store", daemon.data / "store")
+    restore(tmp_path / "backup", daemon, what)
     daemon.start()
     assert refused(daemon, one) and refused(daemon, two) and not refused(daemon, third)
     shown = daemon.json("cert", "show", "one")
@@ -203,6 +201,41 @@ def test_a_restored_backup_brings_nobody_back(make_daemon, tmp_path, what):
     assert daemon.log().count("revocation.restored") == 2
 
 
+@pytest.mark.parametrize("what", ["everything", "store"])
+def test_a_restored_backup_makes_no_token_good_again(make_daemon, tmp_path, what):
+    daemon = make_daemon().start()
+    made = {name: token(daemon, name, *options) for name, *options in (
+        ("used",), ("recalled",), ("removed",), ("fleet", "--uses", "3"), ("untouched",))}
+    daemon.stop()
+    shutil.copytree(daemon.data, tmp_path / "backup")
+    daemon.settings["server_listen"] = made["used"]["url"].removeprefix("https://")
+    daemon.start()
+    enroll(made["used"], tmp_path / "1")
+    enroll(made["fleet"], tmp_path / "2")
+    enroll(made["fleet"], tmp_path / "3")
+    daemon.cli("client", "revoke-token", made["recalled"]["token_id"])
+    daemon.cli("client", "remove", "removed")
+    daemon.stop()
+    restore(tmp_path / "backup", daemon, what)
+    daemon.start()
+    for name, says in (("used", "used already"), ("recalled", "was revoked"), ("removed", "was revoked")):
+        refused = enroll(made[name], tmp_path / "again", check=False)
+        assert refused.returncode == 4 and says in refused.stderr
+    assert {t["name"]: t["status"] for t in daemon.json("client", "tokens")} == {
+        "used": "used", "recalled": "revoked", "removed": "revoked", "fleet": "open", "untouched": "open"}
+    # What was left is left: one of three uses, and a token that nothing had happened to.
+    enroll(made["fleet"], tmp_path / "4")
+    assert enroll(made["fleet"], tmp_path / "5", check=False).returncode == 4
+    enroll(made["untouched"], tmp_path / "6")
+    restored = daemon.json("audit", "list", "--action", "token.restore")
+    assert {(r["actor"], r["target"]): r["detail"]["uses"] for r in restored} == {
+        ("sealpost", made[name]["token_id"]): uses
+        for name, uses in (("used", 1), ("fleet", 2), ("recalled", 0), ("removed", 0))}
+    assert daemon.log().count("enroll.token_restored") == 4
+    daemon.restart()
+    assert daemon.log().count("enroll.token_restored") == 4
+
+
 def test_a_lost_journal_is_made_anew(make_daemon, tmp_path):
     journal = tmp_path / "elsewhere"
     daemon = make_daemon(settings={"revocation_journal": journal})
@@ -210,8 +243,11 @@ def test_a_lost_journal_is_made_anew(make_daemon, tmp_path):
     daemon.cli("cert", "revoke", "one")
     daemon.start()
     serial = daemon.json("cert", "show", "one")["serial"]
-    assert serial in journal.read_text()
+    made = token(daemon, "two")
+    enroll(made, tmp_path / "two")
+    lines = sorted(journal.read_text().splitlines())
+    assert serial in lines[0] and lines[1].startswith(f"token {made['token_id']} ") and lines[1].endswith(" used 1")
     daemon.stop()
     journal.unlink()
     daemon.start()
-    assert serial in journal.read_text() and refused(daemon, one)
+    assert sorted(journal.read_text().splitlines()) == lines and refused(daemon, one)
