@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "cli/app.h"
 
-enum { PATH_BYTES = 16 * 1024, ANSWER_BYTES = 64 * 1024 * 1024, TIMEOUT_S = 60 };
+enum { PATH_BYTES = 1024 * 1024, ANSWER_BYTES = 64 * 1024 * 1024, TIMEOUT_S = 60, PAGE_MAX = 500 };
 
 struct admin {
 	CURL *curl;
@@ -128,6 +128,8 @@ int admin_call(struct admin *a, const char *method, const char *path, const json
 	AUTO(buf_wipe_auto) struct buf answer;
 	AUTO(free_auto) char *url = NULL, *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	buf_init(&answer, ANSWER_BYTES);
+	if (!path)
+		return err_oom(e);
 	if (asprintf(&url, "http://localhost%s", path) < 0) {
 		url = NULL;
 		return err_oom(e);
@@ -161,6 +163,39 @@ int admin_call(struct admin *a, const char *method, const char *path, const json
 	return 0;
 }
 
+int admin_page(struct admin *a, const char *path, const char *member, int64_t max,
+	char cursor[ADMIN_CURSOR_BYTES], json_t *rows, struct err *e)
+{
+	char limit[32];
+	snprintf(limit, sizeof(limit), "%lld", (long long)(max < PAGE_MAX ? max : PAGE_MAX));
+	AUTO(free_auto)
+	char *page = path ? admin_path(path, "limit", limit, "cursor", cursor, (char *)NULL) : NULL;
+	AUTO(json_auto) json_t *answer = NULL;
+	if (admin_call(a, "GET", page, NULL, &answer, e) < 0)
+		return -1;
+	const char *next = json_text(answer, "next_cursor");
+	if (strlen(next) >= ADMIN_CURSOR_BYTES)
+		return err_set(e, ERR_FATAL, "GET %s: its cursor is too long", path);
+	memcpy(cursor, next, strlen(next) + 1);
+	return json_array_extend(rows, json_object_get(answer, member)) < 0 ? err_oom(e) : 0;
+}
+
+int admin_rows(
+	struct admin *a, const char *path, const char *member, int64_t max, json_t **ret, struct err *e)
+{
+	AUTO(json_auto) json_t *rows = json_array();
+	char cursor[ADMIN_CURSOR_BYTES] = "";
+	if (!rows)
+		return err_oom(e);
+	do {
+		int64_t left = max - (int64_t)json_array_size(rows);
+		if (admin_page(a, path, member, left, cursor, rows, e) < 0)
+			return -1;
+	} while (*cursor && (int64_t)json_array_size(rows) < max);
+	*ret = TAKE(rows);
+	return 0;
+}
+
 int admin_once(struct settings *settings, const char *method, const char *path, const json_t *body,
 	json_t **ret, struct err *e)
 {
@@ -173,6 +208,43 @@ int admin_once(struct settings *settings, const char *method, const char *path, 
 	return rc;
 }
 
+int admin_rows_once(struct settings *settings, const char *path, const char *member, int64_t max,
+	json_t **ret, struct err *e)
+{
+	struct admin *admin = NULL;
+	int rc = admin_open(settings, &admin, e);
+	if (rc >= 0)
+		rc = admin_rows(admin, path, member, max, ret, e);
+	admin_close(admin);
+	settings_clear(settings);
+	return rc;
+}
+
+/* --- whole commands --- */
+
+int admin_show(const char *command, struct settings *settings, const char *path, bool json,
+	void (*print)(const json_t *answer))
+{
+	struct err e = ERR_INIT;
+	AUTO(json_auto) json_t *answer = NULL;
+	if (admin_once(settings, "GET", path, NULL, &answer, &e) < 0)
+		return cli_fail(command, &e);
+	(json ? print_json : print)(answer);
+	return EXIT_DONE;
+}
+
+int admin_show_rows(const char *command, const json_t *rows, bool json, const struct answer_column *columns)
+{
+	struct err e = ERR_INIT;
+	if (json)
+		print_json(rows);
+	else if (print_table(rows, columns, stdout, &e) < 0)
+		return cli_fail(command, &e);
+	return EXIT_DONE;
+}
+
+/* --- paths --- */
+
 static void add_encoded(struct buf *out, const char *value)
 {
 	for (const char *p = value; *p; p++) {
@@ -183,6 +255,15 @@ static void add_encoded(struct buf *out, const char *value)
 		else
 			buf_addf(out, "%%%02X", (unsigned)(unsigned char)*p);
 	}
+}
+
+/* The text, which is the caller's now; NULL when it did not fit. */
+static char *path_end(struct buf *out)
+{
+	buf_add_char(out, 0);
+	if (out->failed)
+		buf_clear(out);
+	return out->p;
 }
 
 char *admin_path(const char *base, ...)
@@ -204,25 +285,15 @@ char *admin_path(const char *base, ...)
 		separator = '&';
 	}
 	va_end(ap);
-	buf_add_char(&out, 0);
-	if (out.failed)
-		buf_clear(&out);
-	return out.p;
+	return path_end(&out);
 }
 
-const char *json_text(const json_t *object, const char *key)
+char *admin_path_of(const char *base, const char *name, const char *tail)
 {
-	const char *text = json_string_value(json_object_get(object, key));
-	return text ? text : "";
-}
-
-int64_t json_number(const json_t *object, const char *key)
-{
-	return json_integer_value(json_object_get(object, key));
-}
-
-void print_json(const json_t *answer)
-{
-	json_dumpf(answer, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-	putchar('\n');
+	struct buf out;
+	buf_init(&out, PATH_BYTES);
+	buf_add_str(&out, str_of(base));
+	add_encoded(&out, name);
+	buf_add_str(&out, str_of(tail));
+	return path_end(&out);
 }

@@ -12,7 +12,7 @@
 #include <jansson.h>
 
 #include "base/err.h"
-#include "base/str.h"
+#include "cli/answer.h"
 #include "cli/settings.h"
 
 struct admin;
@@ -30,20 +30,39 @@ MUST_CHECK int admin_call(struct admin *a, const char *method, const char *path,
 /* How long a request may take from now on; without it a minute. */
 void admin_set_timeout(struct admin *a, long seconds);
 
-/* One request of a command that makes no other: opens, calls, closes, clears the settings. */
+/* One page of a list: the rows in its `member` are appended to *rows, `max` of them at most and never more than
+ * the main server gives at once. The cursor is "" before the first page and after the last. */
+enum { ADMIN_CURSOR_BYTES = 80 };
+MUST_CHECK int admin_page(struct admin *a, const char *path, const char *member, int64_t max,
+	char cursor[ADMIN_CURSOR_BYTES], json_t *rows, struct err *e);
+
+/* A list from its first page on, `max` rows at most. Free *ret with json_decref. */
+#define ADMIN_ALL INT64_MAX
+MUST_CHECK int admin_rows(
+	struct admin *a, const char *path, const char *member, int64_t max, json_t **ret, struct err *e);
+
+/* Both for a command that asks for nothing else: opens, asks, closes, clears the settings. */
 MUST_CHECK int admin_once(struct settings *settings, const char *method, const char *path, const json_t *body,
 	json_t **ret, struct err *e);
+MUST_CHECK int admin_rows_once(struct settings *settings, const char *path, const char *member, int64_t max,
+	json_t **ret, struct err *e);
 
-/* Path with query: "base?key=value&…", values percent-encoded; a NULL or empty value is left out. Ends with
- * NULL. Fresh memory; NULL when out of memory. */
+/* --- whole commands, once their words are read: they return the exit code --- */
+
+/* What "GET path" answers, as JSON or by `print`. */
+int admin_show(const char *command, struct settings *settings, const char *path, bool json,
+	void (*print)(const json_t *answer));
+
+/* Rows that were fetched, as JSON or as a table. */
+int admin_show_rows(const char *command, const json_t *rows, bool json, const struct answer_column *columns);
+
+/* --- paths: fresh memory, NULL when out of memory. Every function above says so of a path that is NULL. --- */
+
+/* "base?key=value&…", values percent-encoded; a NULL or empty value is left out. Ends with NULL. */
 char *admin_path(const char *base, ...) __attribute__((sentinel));
 
-/* Members of an answer, for printing; "" or 0 when absent. */
-const char *json_text(const json_t *object, const char *key);
-int64_t json_number(const json_t *object, const char *key);
-
-/* The answer as JSON on stdout, for --json. */
-void print_json(const json_t *answer);
+/* base, then `name` percent-encoded, then tail: "/admin/clients/" "client 1" "/tokens". */
+char *admin_path_of(const char *base, const char *name, const char *tail);
 
 /* Options that every administrative command has; goes first in its table. */
 #define ADMIN_OPTIONS(s)                                                                                     \

@@ -10,89 +10,26 @@
 
 enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 1000000, HEAD_BYTES = 4096 };
 
-/* --- reading pages --- */
-
-/* Hands the rows of every page to `each`, which says whether it wants more. */
-static int each_page(struct admin *admin, const char *path, bool (*each)(void *arg, json_t *rows), void *arg,
-	struct err *e)
-{
-	char cursor[64] = "";
-	bool more = true;
-	do {
-		AUTO(free_auto) char *page_path = admin_path(path, "cursor", cursor, (char *)NULL);
-		AUTO(json_auto) json_t *answer = NULL;
-		if (!page_path)
-			return err_oom(e);
-		if (admin_call(admin, "GET", page_path, NULL, &answer, e) < 0)
-			return -1;
-		more = each(arg, json_object_get(answer, "rows"));
-		snprintf(cursor, sizeof(cursor), "%s", json_text(answer, "next_cursor"));
-	} while (more && *cursor);
-	return 0;
-}
-
-/* The same with a connection of its own; takes `path` over, which may be NULL. */
-static int each_row(struct settings *settings, char *path, bool (*each)(void *arg, json_t *rows), void *arg,
-	struct err *e)
-{
-	AUTO(free_auto) char *own = path;
-	struct admin *admin = NULL;
-	int rc = own ? admin_open(settings, &admin, e) : err_oom(e);
-	if (rc >= 0)
-		rc = each_page(admin, own, each, arg, e);
-	admin_close(admin);
-	settings_clear(settings);
-	return rc;
-}
-
 /* --- audit list --- */
 
-struct listing {
-	json_t *rows;
-	size_t limit;
-};
-
-static bool add_rows(void *arg, json_t *rows)
-{
-	struct listing *l = arg;
-	size_t i;
-	json_t *row;
-	json_array_foreach(rows, i, row)
-	{
-		if (json_array_size(l->rows) < l->limit)
-			json_array_append(l->rows, row);
-	}
-	return json_array_size(l->rows) < l->limit;
-}
-
-static void print_detail(struct term_table *t, const json_t *row)
+static void fill_detail(struct term_table *t, const json_t *row)
 {
 	AUTO(free_auto)
 	char *text = json_dumps(json_object_get(row, "detail"), JSON_COMPACT | JSON_PRESERVE_ORDER);
 	term_table_cell(t, "%s", text ? text : "");
 }
 
-static void print_rows(const json_t *rows)
-{
-	static const char *const members[] = {"at", "actor", "origin", "action", "target", "result"};
-	static const struct term_column columns[] = {{"ROW", true}, {"AT", false}, {"WHO", false},
-		{"FROM", false}, {"WHAT", false}, {"TARGET", false}, {"RESULT", false}, {"DETAIL", false}};
-	AUTO(term_table_free_auto) struct term_table *t = term_table_new(columns, ARRAY_LEN(columns));
-	struct err e = ERR_INIT;
-	size_t i;
-	const json_t *row;
-	if (!t)
-		return;
-	json_array_foreach(rows, i, row)
-	{
-		term_table_cell(t, "%lld", (long long)json_number(row, "sequence"));
-		for (size_t m = 0; m < ARRAY_LEN(members); m++)
-			term_table_cell(t, "%s", json_text(row, members[m]));
-		print_detail(t, row);
-	}
-	if (term_table_print(t, stdout, &e) < 0)
-		term_error("audit list", "%s", e.text);
-}
+static const struct answer_column row_columns[] = {
+	{"ROW", "sequence", ANSWER_NUMBER},
+	{"AT", "at"},
+	{"WHO", "actor"},
+	{"FROM", "origin"},
+	{"WHAT", "action"},
+	{"TARGET", "target"},
+	{"RESULT", "result"},
+	{"DETAIL", NULL, .fill = fill_detail},
+	{0},
+};
 
 static int cmd_list(int argc, char **argv)
 {
@@ -123,34 +60,50 @@ static int cmd_list(int argc, char **argv)
 		return code;
 	if ((since && !wall_parse(str_of(since), &time)) || (until && !wall_parse(str_of(until), &time)))
 		return cli_usage_error(
-			"audit list", "--since and --until take a time such as 2026-01-31T12:00:00Z");
+			a.command, "--since and --until take a time such as 2026-01-31T12:00:00Z");
 	struct err e = ERR_INIT;
-	AUTO(json_auto) json_t *rows = json_array();
-	struct listing listing = {rows, (size_t)limit};
-	char *path = admin_path("/admin/audit?order=newest&limit=500", "actor", actor, "action", action,
-		"target", target, "since", since, "until", until, (char *)NULL);
-	if (each_row(&settings, path, add_rows, &listing, &e) < 0)
-		return cli_fail("audit list", &e);
-	if (json)
-		print_json(rows);
-	else
-		print_rows(rows);
-	return EXIT_DONE;
+	AUTO(free_auto)
+	char *path = admin_path("/admin/audit?order=newest", "actor", actor, "action", action, "target",
+		target, "since", since, "until", until, (char *)NULL);
+	AUTO(json_auto) json_t *rows = NULL;
+	if (admin_rows_once(&settings, path, "rows", limit, &rows, &e) < 0)
+		return cli_fail(a.command, &e);
+	return admin_show_rows(a.command, rows, json, row_columns);
 }
 
 /* --- audit export --- */
 
-static bool write_rows(void *arg, json_t *rows)
+/* Page by page: there is no end to how long a trail grows. */
+static int write_trail(struct admin *admin, struct err *e)
 {
-	size_t i;
-	const json_t *row;
-	(void)arg;
-	json_array_foreach(rows, i, row)
-	{
-		json_dumpf(row, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
-		putchar('\n');
-	}
-	return !ferror(stdout);
+	AUTO(json_auto) json_t *rows = json_array();
+	char cursor[ADMIN_CURSOR_BYTES] = "";
+	if (!rows)
+		return err_oom(e);
+	do {
+		size_t i;
+		const json_t *row;
+		json_array_clear(rows);
+		if (admin_page(admin, "/admin/audit", "rows", ADMIN_ALL, cursor, rows, e) < 0)
+			return -1;
+		json_array_foreach(rows, i, row)
+		{
+			json_dumpf(row, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
+			putchar('\n');
+		}
+	} while (*cursor && !ferror(stdout));
+	return 0;
+}
+
+static int export_trail(struct settings *settings, struct err *e)
+{
+	struct admin *admin = NULL;
+	int rc = admin_open(settings, &admin, e);
+	if (rc >= 0)
+		rc = write_trail(admin, e);
+	admin_close(admin);
+	settings_clear(settings);
+	return rc;
 }
 
 static int export_head(struct settings *settings, struct err *e)
@@ -181,34 +134,29 @@ static int cmd_export(int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	struct err e = ERR_INIT;
-	int rc = head ? export_head(&settings, &e)
-		      : each_row(&settings, admin_path("/admin/audit?limit=500", (char *)NULL), write_rows,
-				NULL, &e);
-	return rc < 0 ? cli_fail("audit export", &e) : EXIT_DONE;
+	int rc = (head ? export_head : export_trail)(&settings, &e);
+	return rc < 0 ? cli_fail(a.command, &e) : EXIT_DONE;
 }
 
 /* --- audit verify --- */
 
-/* The route with the head of that file. NULL: see *e. */
-static char *path_with_head(const char *file, struct err *e)
+/* The route, with the head of that file where one is given. */
+static int verify_path(const char *file, char **ret, struct err *e)
 {
 	AUTO(buf_auto) struct buf text;
 	AUTO(json_auto) json_t *head = NULL;
-	char sequence[24];
+	char sequence[24] = "";
 	buf_init(&text, HEAD_BYTES);
-	if (file_read(file, HEAD_BYTES, &text, e) < 0)
-		return NULL;
-	if (json_read(buf_str(&text), &head, e) < 0 || json_number(head, "sequence") < 1 ||
-		!*json_text(head, "hash")) {
-		err_set(e, ERR_REJECT, "'%s' is not what 'audit export --head' writes", file);
-		return NULL;
-	}
-	snprintf(sequence, sizeof(sequence), "%lld", (long long)json_number(head, "sequence"));
-	char *path = admin_path(
+	if (file && file_read(file, HEAD_BYTES, &text, e) < 0)
+		return -1;
+	if (file && (json_read(buf_str(&text), &head, e) < 0 || json_number(head, "sequence") < 1 ||
+			    !*json_text(head, "hash")))
+		return err_set(e, ERR_REJECT, "'%s' is not what 'audit export --head' writes", file);
+	if (file)
+		snprintf(sequence, sizeof(sequence), "%lld", (long long)json_number(head, "sequence"));
+	*ret = admin_path(
 		"/admin/audit/verify", "sequence", sequence, "hash", json_text(head, "hash"), (char *)NULL);
-	if (!path)
-		err_oom(e);
-	return path;
+	return *ret ? 0 : err_oom(e);
 }
 
 static void print_verdict(const json_t *verdict, bool with_head)
@@ -247,13 +195,10 @@ static int cmd_verify(int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	struct err e = ERR_INIT;
-	AUTO(free_auto)
-	char *path = head ? path_with_head(head, &e) : admin_path("/admin/audit/verify", (char *)NULL);
+	AUTO(free_auto) char *path = NULL;
 	AUTO(json_auto) json_t *verdict = NULL;
-	if (!path && e.kind == ERR_NONE)
-		err_oom(&e);
-	if (!path || admin_once(&settings, "GET", path, NULL, &verdict, &e) < 0)
-		return cli_fail("audit verify", &e);
+	if (verify_path(head, &path, &e) < 0 || admin_once(&settings, "GET", path, NULL, &verdict, &e) < 0)
+		return cli_fail(a.command, &e);
 	if (json)
 		print_json(verdict);
 	else

@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "cli/admin.h"
 #include "cli/ca.h"
-#include "tls/openssl.h"
+#include "tls/certs_only.h"
 
 /* --- ca show --- */
 
@@ -24,6 +24,12 @@ void ca_print(const json_t *ca)
 	printf("root CA     until %s, its key is %s\n", json_text(ca, "root_not_after"),
 		json_is_true(json_object_get(ca, "root_key_present")) ? "in the data directory"
 								      : "kept elsewhere");
+}
+
+static void print_with_certificates(const json_t *ca)
+{
+	ca_print(ca);
+	printf("\n%s", json_text(ca, "ca_pem"));
 }
 
 static int cmd_show(int argc, char **argv)
@@ -42,18 +48,7 @@ static int cmd_show(int argc, char **argv)
 	int code;
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
-	struct err e = ERR_INIT;
-	AUTO(json_auto) json_t *answer = NULL;
-	int rc = admin_once(&settings, "GET", "/admin/ca", NULL, &answer, &e);
-	if (rc < 0)
-		return cli_fail("ca show", &e);
-	if (json) {
-		print_json(answer);
-		return EXIT_DONE;
-	}
-	ca_print(answer);
-	printf("\n%s", json_text(answer, "ca_pem"));
-	return EXIT_DONE;
+	return admin_show(a.command, &settings, "/admin/ca", json, print_with_certificates);
 }
 
 /* --- ca crl --- */
@@ -80,7 +75,7 @@ static int cmd_crl(int argc, char **argv)
 	if (rc >= 0 && out)
 		rc = file_replace(out, 0644, str_of(json_text(answer, "crl_pem")), &e);
 	if (rc < 0)
-		return cli_fail("ca crl", &e);
+		return cli_fail(a.command, &e);
 	if (!out)
 		fputs(json_text(answer, "crl_pem"), stdout);
 	return EXIT_DONE;
@@ -91,15 +86,16 @@ static int cmd_crl(int argc, char **argv)
 /* The self-signed one among the certificates of a bundle. */
 static int print_root(struct str bundle, struct err *e)
 {
-	AUTO(BIO_free_all_auto) BIO *in = BIO_new_mem_buf(bundle.p, (int)bundle.n);
-	if (!in)
-		return err_oom(e);
-	for (X509 *cert; (cert = PEM_read_bio_X509(in, NULL, NULL, NULL)) != NULL; X509_free(cert))
-		if (X509_self_signed(cert, 0) == 1) {
-			int written = PEM_write_X509(stdout, cert);
-			X509_free(cert);
-			return written ? 0 : err_openssl(e, ERR_FATAL, "write the root certificate");
-		}
+	AUTO(x509_stack_free_auto) STACK_OF(X509) *certs = NULL;
+	if (x509_read_pem(bundle, &certs, e) < 0)
+		return -1;
+	for (int i = 0; i < sk_X509_num(certs); i++) {
+		X509 *cert = sk_X509_value(certs, i);
+		if (X509_self_signed(cert, 0) == 1)
+			return PEM_write_X509(stdout, cert)
+				       ? 0
+				       : err_openssl(e, ERR_FATAL, "write the root certificate");
+	}
 	ERR_clear_error();
 	return err_set(e, ERR_NOT_FOUND, "the CA's bundle has no self-signed certificate");
 }
@@ -136,10 +132,10 @@ static int cmd_export_root(int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	if (!root.file && (remove || root.passphrase_file))
-		return cli_usage_error("ca export-root", "--remove and --passphrase-file need --key FILE");
+		return cli_usage_error(a.command, "--remove and --passphrase-file need --key FILE");
 	struct err e = ERR_INIT;
 	int rc = root.file ? ca_export_root_key(&root, remove, &e) : export_certificate(&root.settings, &e);
-	return rc < 0 ? cli_fail("ca export-root", &e) : EXIT_DONE;
+	return rc < 0 ? cli_fail(a.command, &e) : EXIT_DONE;
 }
 
 int cmd_ca(int argc, char **argv)

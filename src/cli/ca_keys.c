@@ -128,7 +128,7 @@ int cmd_ca_import_root(int argc, char **argv)
 		return code;
 	struct err e = ERR_INIT;
 	root.file = a.rest[0];
-	return change(&root, "/admin/ca/root/import", &e) < 0 ? cli_fail("ca import-root", &e) : EXIT_DONE;
+	return change(&root, "/admin/ca/root/import", &e) < 0 ? cli_fail(a.command, &e) : EXIT_DONE;
 }
 
 int cmd_ca_rotate_issuing(int argc, char **argv)
@@ -152,9 +152,9 @@ int cmd_ca_rotate_issuing(int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	if (!root.file && root.passphrase_file)
-		return cli_usage_error("ca rotate-issuing", "--passphrase-file needs --root-key FILE");
+		return cli_usage_error(a.command, "--passphrase-file needs --root-key FILE");
 	struct err e = ERR_INIT;
-	return change(&root, "/admin/ca/rotate", &e) < 0 ? cli_fail("ca rotate-issuing", &e) : EXIT_DONE;
+	return change(&root, "/admin/ca/rotate", &e) < 0 ? cli_fail(a.command, &e) : EXIT_DONE;
 }
 
 /* --- ca passphrase --- */
@@ -177,7 +177,7 @@ int cmd_ca_passphrase(int argc, char **argv)
 	struct err e = ERR_INIT;
 	AUTO(json_auto) json_t *answer = NULL;
 	if (admin_once(&settings, "POST", "/admin/ca/rekey", NULL, &answer, &e) < 0)
-		return cli_fail("ca passphrase", &e);
+		return cli_fail(a.command, &e);
 	puts("the CA's keys are encrypted anew");
 	return EXIT_DONE;
 }

@@ -16,34 +16,12 @@
 
 /* --- asking --- */
 
-/* All pages of a list into one array. `path` has no cursor yet. */
-static int fetch_certs(struct admin *admin, const char *path, json_t *all, struct err *e)
+/* All certificates of a name; of every role where `role` is NULL. */
+static int fetch_named(struct admin *admin, const char *name, const char *role, json_t **ret, struct err *e)
 {
-	char cursor[64] = "";
-	do {
-		AUTO(free_auto) char *page_path = admin_path(path, "cursor", cursor, (char *)NULL);
-		AUTO(json_auto) json_t *answer = NULL;
-		if (!page_path)
-			return err_oom(e);
-		if (admin_call(admin, "GET", page_path, NULL, &answer, e) < 0)
-			return -1;
-		json_array_extend(all, json_object_get(answer, "certificates"));
-		snprintf(cursor, sizeof(cursor), "%s", json_text(answer, "next_cursor"));
-	} while (*cursor);
-	return 0;
-}
-
-/* The same with a connection of its own; takes `path` over, which may be NULL. */
-static int fetch_list(struct settings *settings, char *path, json_t *all, struct err *e)
-{
-	AUTO(free_auto) char *own = path;
-	struct admin *admin = NULL;
-	int rc = all && own ? admin_open(settings, &admin, e) : err_oom(e);
-	if (rc >= 0)
-		rc = fetch_certs(admin, own, all, e);
-	admin_close(admin);
-	settings_clear(settings);
-	return rc;
+	AUTO(free_auto)
+	char *path = admin_path("/admin/certificates", "name", name, "role", role, (char *)NULL);
+	return admin_rows(admin, path, "certificates", ADMIN_ALL, ret, e);
 }
 
 static bool looks_like_serial(const char *word)
@@ -79,11 +57,8 @@ static const json_t *newest_of(const json_t *certs)
 static int find_cert(struct admin *admin, const char *word, bool serial_only, json_t **ret, bool *ret_by_name,
 	struct err *e)
 {
-	AUTO(json_auto) json_t *named = json_array();
-	AUTO(free_auto) char *path = admin_path("/admin/certificates?limit=500", "name", word, (char *)NULL);
-	if (!named || !path)
-		return err_oom(e);
-	if (!serial_only && *word && fetch_certs(admin, path, named, e) < 0)
+	AUTO(json_auto) json_t *named = NULL;
+	if (!serial_only && *word && fetch_named(admin, word, NULL, &named, e) < 0)
 		return -1;
 	const json_t *newest = newest_of(named);
 	*ret_by_name = newest != NULL;
@@ -103,32 +78,16 @@ static int find_cert(struct admin *admin, const char *word, bool serial_only, js
 
 /* --- cert list, cert expiring --- */
 
-static void print_certs(const char *command, const json_t *certs)
-{
-	static const struct term_column columns[] = {{"NAME", false}, {"DOMAIN", false}, {"ROLE", false},
-		{"STATUS", false}, {"EXPIRES", false}, {"LAST SEEN", false}, {"SERIAL", false}};
-	AUTO(term_table_free_auto) struct term_table *t = term_table_new(columns, ARRAY_LEN(columns));
-	struct err e = ERR_INIT;
-	size_t i;
-	const json_t *cert;
-	if (!t)
-		return;
-	json_array_foreach(certs, i, cert)
-	{
-		const char *status = json_text(cert, "status");
-		term_table_cell(t, "%s", json_text(cert, "name"));
-		term_table_cell(t, "%s", json_text(cert, "domain"));
-		term_table_cell(t, "%s", json_text(cert, "role"));
-		term_table_cell(t, "%s", status);
-		term_table_style(t, strcmp(status, "valid") == 0 ? TERM_GREEN : TERM_RED);
-		term_table_cell(t, "%.10s", json_text(cert, "not_after"));
-		term_table_cell(
-			t, "%.10s", *json_text(cert, "last_seen_at") ? json_text(cert, "last_seen_at") : "-");
-		term_table_cell(t, "%s", json_text(cert, "serial"));
-	}
-	if (term_table_print(t, stdout, &e) < 0)
-		term_error(command, "%s", e.text);
-}
+static const struct answer_column cert_columns[] = {
+	{"NAME", "name"},
+	{"DOMAIN", "domain"},
+	{"ROLE", "role"},
+	{"STATUS", "status", .good = "valid"},
+	{"EXPIRES", "not_after", ANSWER_DAY},
+	{"LAST SEEN", "last_seen_at", ANSWER_DAY},
+	{"SERIAL", "serial"},
+	{0},
+};
 
 static bool is_status(const char *word)
 {
@@ -169,21 +128,17 @@ int cmd_cert_list(int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	if (status && !is_status(status))
-		return cli_usage_error("cert list", "--status takes valid, suspended, expired or revoked");
+		return cli_usage_error(a.command, "--status takes valid, suspended, expired or revoked");
 	struct err e = ERR_INIT;
-	AUTO(json_auto) json_t *all = json_array();
-	if (fetch_list(&settings,
-		    admin_path("/admin/certificates?limit=500", "name", name, "domain", domain, "role", role,
-			    (char *)NULL),
-		    all, &e) < 0)
-		return cli_fail("cert list", &e);
+	AUTO(free_auto)
+	char *path =
+		admin_path("/admin/certificates", "name", name, "domain", domain, "role", role, (char *)NULL);
+	AUTO(json_auto) json_t *certs = NULL;
+	if (admin_rows_once(&settings, path, "certificates", ADMIN_ALL, &certs, &e) < 0)
+		return cli_fail(a.command, &e);
 	if (status)
-		keep_status(all, status);
-	if (json)
-		print_json(all);
-	else
-		print_certs("cert list", all);
-	return EXIT_DONE;
+		keep_status(certs, status);
+	return admin_show_rows(a.command, certs, json, cert_columns);
 }
 
 /* "30d", "12h", "90m", "45s", "2w"; at most a hundred years. */
@@ -211,24 +166,22 @@ static int by_end(const void *a, const void *b)
 		json_text(*(const json_t *const *)b, "not_after"));
 }
 
-/* The soonest first. NULL when out of memory. */
-static json_t *sorted_by_end(const json_t *certs)
+/* The soonest first. */
+static int sort_by_end(const json_t *certs, json_t **ret, struct err *e)
 {
 	size_t count = json_array_size(certs), i;
-	AUTO(free_auto) const json_t **order = calloc(count ? count : 1, sizeof(const json_t *));
-	json_t *sorted = json_array(), *cert;
-	if (!order || !sorted) {
-		json_decref(sorted);
-		return NULL;
-	}
-	json_array_foreach(certs, i, cert)
-	{
-		order[i] = cert;
-	}
-	qsort(order, count, sizeof(const json_t *), by_end);
+	AUTO(free_auto) json_t **order = calloc(count ? count : 1, sizeof(json_t *));
+	AUTO(json_auto) json_t *sorted = json_array();
+	if (!order || !sorted)
+		return err_oom(e);
 	for (i = 0; i < count; i++)
-		json_array_append(sorted, (json_t *)(uintptr_t)order[i]);
-	return sorted;
+		order[i] = json_array_get(certs, i);
+	qsort(order, count, sizeof(json_t *), by_end);
+	for (i = 0; i < count; i++)
+		if (json_array_append(sorted, order[i]) < 0)
+			return err_oom(e);
+	*ret = TAKE(sorted);
+	return 0;
 }
 
 int cmd_cert_expiring(int argc, char **argv)
@@ -253,25 +206,17 @@ int cmd_cert_expiring(int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	if (!parse_span(str_of(within), &span_ms))
-		return cli_usage_error("cert expiring", "--within takes a span such as 12h, 30d or 8w");
+		return cli_usage_error(a.command, "--within takes a span such as 12h, 30d or 8w");
 	char before[RFC3339_BYTES];
 	wall_format((struct wall){clock_wall(&clock_system).ms + span_ms}, before);
 	struct err e = ERR_INIT;
-	AUTO(json_auto) json_t *all = json_array();
-	if (fetch_list(&settings,
-		    admin_path("/admin/certificates/expiring?limit=500", "before", before, (char *)NULL), all,
-		    &e) < 0)
-		return cli_fail("cert expiring", &e);
-	AUTO(json_auto) json_t *sorted = sorted_by_end(all);
-	if (!sorted) {
-		err_oom(&e);
-		return cli_fail("cert expiring", &e);
-	}
-	if (json)
-		print_json(sorted);
-	else
-		print_certs("cert expiring", sorted);
-	return EXIT_DONE;
+	AUTO(free_auto)
+	char *path = admin_path("/admin/certificates/expiring", "before", before, (char *)NULL);
+	AUTO(json_auto) json_t *certs = NULL, *sorted = NULL;
+	if (admin_rows_once(&settings, path, "certificates", ADMIN_ALL, &certs, &e) < 0 ||
+		sort_by_end(certs, &sorted, &e) < 0)
+		return cli_fail(a.command, &e);
+	return admin_show_rows(a.command, sorted, json, cert_columns);
 }
 
 /* --- cert show --- */
@@ -311,13 +256,8 @@ static json_t *lineage_of(const json_t *certs, const json_t *cert)
 /* Adds the lineage to a certificate that is to be shown. */
 static int add_lineage(struct admin *admin, json_t *cert, struct err *e)
 {
-	AUTO(json_auto) json_t *named = json_array();
-	AUTO(free_auto)
-	char *path = admin_path("/admin/certificates?limit=500", "name", json_text(cert, "name"), "role",
-		json_text(cert, "role"), (char *)NULL);
-	if (!named || !path)
-		return err_oom(e);
-	if (fetch_certs(admin, path, named, e) < 0)
+	AUTO(json_auto) json_t *named = NULL;
+	if (fetch_named(admin, json_text(cert, "name"), json_text(cert, "role"), &named, e) < 0)
 		return -1;
 	json_object_set_new(cert, "lineage", lineage_of(named, cert));
 	return 0;
@@ -377,7 +317,7 @@ int cmd_cert_show(int argc, char **argv)
 	admin_close(admin);
 	settings_clear(&settings);
 	if (rc < 0)
-		return cli_fail("cert show", &e);
+		return cli_fail(a.command, &e);
 	if (json)
 		print_json(answer);
 	else
@@ -439,5 +379,5 @@ int cmd_cert_revoke(int argc, char **argv)
 		rc = revoke_word(admin, a.rest[0], serial_only, reason, &e);
 	admin_close(admin);
 	settings_clear(&settings);
-	return rc < 0 ? cli_fail("cert revoke", &e) : EXIT_DONE;
+	return rc < 0 ? cli_fail(a.command, &e) : EXIT_DONE;
 }

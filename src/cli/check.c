@@ -240,53 +240,30 @@ static bool has_successor(const json_t *cert, const json_t *all)
 static int consider_bearer(struct admin *admin, const json_t *cert, struct first_end *first, struct err *e)
 {
 	AUTO(free_auto)
-	char *path =
-		admin_path("/admin/certificates?limit=500", "name", json_text(cert, "name"), (char *)NULL);
-	AUTO(json_auto) json_t *answer = NULL;
+	char *path = admin_path("/admin/certificates", "name", json_text(cert, "name"), (char *)NULL);
+	AUTO(json_auto) json_t *named = NULL;
 	struct wall not_after;
-	if (!path)
-		return err_oom(e);
-	if (admin_call(admin, "GET", path, NULL, &answer, e) < 0)
+	if (admin_rows(admin, path, "certificates", ADMIN_ALL, &named, e) < 0)
 		return -1;
-	if (!has_successor(cert, json_object_get(answer, "certificates")) &&
-		wall_parse(str_of(json_text(cert, "not_after")), &not_after))
+	if (!has_successor(cert, named) && wall_parse(str_of(json_text(cert, "not_after")), &not_after))
 		consider(first, not_after, json_text(cert, "role"), str_of(json_text(cert, "name")));
-	return 0;
-}
-
-static int consider_page(
-	struct admin *admin, const char *path, struct first_end *first, char cursor[64], struct err *e)
-{
-	AUTO(free_auto) char *page_path = admin_path(path, "cursor", cursor, (char *)NULL);
-	AUTO(json_auto) json_t *answer = NULL;
-	const json_t *cert;
-	size_t i;
-	if (!page_path)
-		return err_oom(e);
-	if (admin_call(admin, "GET", page_path, NULL, &answer, e) < 0)
-		return -1;
-	json_array_foreach(json_object_get(answer, "certificates"), i, cert)
-	{
-		if (consider_bearer(admin, cert, first, e) < 0)
-			return -1;
-	}
-	snprintf(cursor, 64, "%s", json_text(answer, "next_cursor"));
 	return 0;
 }
 
 /* What was given out and ends before the warning would come. */
 static int consider_issued(struct run *run, struct first_end *first, struct err *e)
 {
-	char before[RFC3339_BYTES], cursor[64] = "";
+	char before[RFC3339_BYTES];
 	wall_format((struct wall){clock_wall(&clock_system).ms + run->report.warning}, before);
 	AUTO(free_auto)
-	char *path = admin_path("/admin/certificates/expiring?limit=500", "before", before, (char *)NULL);
+	char *path = admin_path("/admin/certificates/expiring", "before", before, (char *)NULL);
+	AUTO(json_auto) json_t *ending = NULL;
 	struct admin *admin = NULL;
-	int rc = path ? open_admin(run, &admin, e) : err_oom(e);
-	do {
-		if (rc >= 0)
-			rc = consider_page(admin, path, first, cursor, e);
-	} while (rc >= 0 && *cursor);
+	int rc = open_admin(run, &admin, e);
+	if (rc >= 0)
+		rc = admin_rows(admin, path, "certificates", ADMIN_ALL, &ending, e);
+	for (size_t i = 0; rc >= 0 && i < json_array_size(ending); i++)
+		rc = consider_bearer(admin, json_array_get(ending, i), first, e);
 	admin_close(admin);
 	return rc;
 }

@@ -1,6 +1,5 @@
 /* client.c - sealpost client: who may send. Suspending is for now, where revoking a certificate is for good.
  */
-#include <curl/curl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,46 +10,13 @@
 
 /* --- client list --- */
 
-static void print_clients(const json_t *clients)
-{
-	static const struct term_column columns[] = {
-		{"NAME", false}, {"DOMAIN", false}, {"STATUS", false}, {"SINCE", false}};
-	AUTO(term_table_free_auto) struct term_table *t = term_table_new(columns, ARRAY_LEN(columns));
-	struct err e = ERR_INIT;
-	size_t i;
-	const json_t *client;
-	if (!t)
-		return;
-	json_array_foreach(clients, i, client)
-	{
-		const char *status = json_text(client, "status");
-		term_table_cell(t, "%s", json_text(client, "name"));
-		term_table_cell(t, "%s", json_text(client, "domain"));
-		term_table_cell(t, "%s", status);
-		term_table_style(t, strcmp(status, "active") == 0 ? TERM_GREEN : TERM_RED);
-		term_table_cell(t, "%.10s", json_text(client, "created_at"));
-	}
-	if (term_table_print(t, stdout, &e) < 0)
-		term_error("client list", "%s", e.text);
-}
-
-static int fetch_clients(struct admin *admin, const char *domain, json_t *all, struct err *e)
-{
-	char cursor[80] = "";
-	do {
-		AUTO(free_auto)
-		char *path = admin_path(
-			"/admin/clients?limit=500", "domain", domain, "cursor", cursor, (char *)NULL);
-		AUTO(json_auto) json_t *answer = NULL;
-		if (!path)
-			return err_oom(e);
-		if (admin_call(admin, "GET", path, NULL, &answer, e) < 0)
-			return -1;
-		json_array_extend(all, json_object_get(answer, "clients"));
-		snprintf(cursor, sizeof(cursor), "%s", json_text(answer, "next_cursor"));
-	} while (*cursor);
-	return 0;
-}
+static const struct answer_column client_columns[] = {
+	{"NAME", "name"},
+	{"DOMAIN", "domain"},
+	{"STATUS", "status", .good = "active"},
+	{"SINCE", "created_at", ANSWER_DAY},
+	{0},
+};
 
 static int cmd_list(int argc, char **argv)
 {
@@ -73,20 +39,11 @@ static int cmd_list(int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	struct err e = ERR_INIT;
-	struct admin *admin = NULL;
-	AUTO(json_auto) json_t *all = json_array();
-	int rc = all ? admin_open(&settings, &admin, &e) : err_oom(&e);
-	if (rc >= 0)
-		rc = fetch_clients(admin, domain, all, &e);
-	admin_close(admin);
-	settings_clear(&settings);
-	if (rc < 0)
-		return cli_fail("client list", &e);
-	if (json)
-		print_json(all);
-	else
-		print_clients(all);
-	return EXIT_DONE;
+	AUTO(free_auto) char *path = admin_path("/admin/clients", "domain", domain, (char *)NULL);
+	AUTO(json_auto) json_t *clients = NULL;
+	if (admin_rows_once(&settings, path, "clients", ADMIN_ALL, &clients, &e) < 0)
+		return cli_fail(a.command, &e);
+	return admin_show_rows(a.command, clients, json, client_columns);
 }
 
 /* --- client suspend, client resume --- */
@@ -111,17 +68,12 @@ static int change_status(const struct change *change, int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	struct err e = ERR_INIT;
-	struct admin *admin = NULL;
 	AUTO(json_auto) json_t *answer = NULL;
 	AUTO(json_auto) json_t *body = json_pack("{s:s}", "name", a.rest[0]);
-	int rc = body ? admin_open(&settings, &admin, &e)
+	int rc = body ? admin_once(&settings, "POST", change->path, body, &answer, &e)
 		      : err_set(&e, ERR_REJECT, "a name must be valid UTF-8");
-	if (rc >= 0)
-		rc = admin_call(admin, "POST", change->path, body, &answer, &e);
-	admin_close(admin);
-	settings_clear(&settings);
 	if (rc < 0)
-		return cli_fail(change->command, &e);
+		return cli_fail(a.command, &e);
 	printf("%s is %s\n", json_text(answer, "name"), json_text(answer, "status"));
 	return EXIT_DONE;
 }
@@ -240,17 +192,7 @@ static int cmd_add(int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	struct err e = ERR_INIT;
-	return order_token(&o, "/admin/clients", a.rest[0], &e) < 0 ? cli_fail("client add", &e) : EXIT_DONE;
-}
-
-/* "/admin/clients/NAME" + tail, the name percent-encoded; NULL when out of memory. */
-static char *client_path(const char *name, const char *tail)
-{
-	char *escaped = curl_easy_escape(NULL, name, 0), *path = NULL;
-	if (escaped && asprintf(&path, "/admin/clients/%s%s", escaped, tail) < 0)
-		path = NULL;
-	curl_free(escaped);
-	return path;
+	return order_token(&o, "/admin/clients", a.rest[0], &e) < 0 ? cli_fail(a.command, &e) : EXIT_DONE;
 }
 
 static int cmd_token(int argc, char **argv)
@@ -274,57 +216,28 @@ static int cmd_token(int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	struct err e = ERR_INIT;
-	AUTO(free_auto) char *path = client_path(a.rest[0], "/tokens");
-	int rc = path ? order_token(&o, path, NULL, &e) : err_oom(&e);
-	return rc < 0 ? cli_fail("client token", &e) : EXIT_DONE;
+	AUTO(free_auto) char *path = admin_path_of("/admin/clients/", a.rest[0], "/tokens");
+	return order_token(&o, path, NULL, &e) < 0 ? cli_fail(a.command, &e) : EXIT_DONE;
 }
 
 /* --- client tokens, client revoke-token --- */
 
-static void print_tokens(const json_t *tokens)
+static void fill_uses(struct term_table *t, const json_t *token)
 {
-	static const struct term_column columns[] = {{"TOKEN", false}, {"NAME", false}, {"ROLE", false},
-		{"STATUS", false}, {"USES", true}, {"CREATED", false}, {"EXPIRES", false}};
-	AUTO(term_table_free_auto) struct term_table *t = term_table_new(columns, ARRAY_LEN(columns));
-	struct err e = ERR_INIT;
-	size_t i;
-	const json_t *token;
-	if (!t)
-		return;
-	json_array_foreach(tokens, i, token)
-	{
-		const char *status = json_text(token, "status");
-		term_table_cell(t, "%s", json_text(token, "token_id"));
-		term_table_cell(t, "%s", json_text(token, "name"));
-		term_table_cell(t, "%s", json_text(token, "role"));
-		term_table_cell(t, "%s", status);
-		term_table_style(t, strcmp(status, "open") == 0 ? TERM_GREEN : TERM_RED);
-		term_table_cell(t, "%lld/%lld", (long long)json_number(token, "uses"),
-			(long long)json_number(token, "uses_max"));
-		term_table_cell(t, "%.16s", json_text(token, "created_at"));
-		term_table_cell(t, "%.16s", json_text(token, "expires_at"));
-	}
-	if (term_table_print(t, stdout, &e) < 0)
-		term_error("client tokens", "%s", e.text);
+	term_table_cell(t, "%lld/%lld", (long long)json_number(token, "uses"),
+		(long long)json_number(token, "uses_max"));
 }
 
-static int fetch_tokens(struct admin *admin, const char *name, json_t *all, struct err *e)
-{
-	char cursor[80] = "";
-	do {
-		AUTO(free_auto)
-		char *path =
-			admin_path("/admin/tokens?limit=500", "name", name, "cursor", cursor, (char *)NULL);
-		AUTO(json_auto) json_t *answer = NULL;
-		if (!path)
-			return err_oom(e);
-		if (admin_call(admin, "GET", path, NULL, &answer, e) < 0)
-			return -1;
-		json_array_extend(all, json_object_get(answer, "tokens"));
-		snprintf(cursor, sizeof(cursor), "%s", json_text(answer, "next_cursor"));
-	} while (*cursor);
-	return 0;
-}
+static const struct answer_column token_columns[] = {
+	{"TOKEN", "token_id"},
+	{"NAME", "name"},
+	{"ROLE", "role"},
+	{"STATUS", "status", .good = "open"},
+	{"USES", NULL, ANSWER_NUMBER, .fill = fill_uses},
+	{"CREATED", "created_at", ANSWER_MINUTE},
+	{"EXPIRES", "expires_at", ANSWER_MINUTE},
+	{0},
+};
 
 static int cmd_tokens(int argc, char **argv)
 {
@@ -344,20 +257,12 @@ static int cmd_tokens(int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	struct err e = ERR_INIT;
-	struct admin *admin = NULL;
-	AUTO(json_auto) json_t *all = json_array();
-	int rc = all ? admin_open(&settings, &admin, &e) : err_oom(&e);
-	if (rc >= 0)
-		rc = fetch_tokens(admin, a.rest_count ? a.rest[0] : NULL, all, &e);
-	admin_close(admin);
-	settings_clear(&settings);
-	if (rc < 0)
-		return cli_fail("client tokens", &e);
-	if (json)
-		print_json(all);
-	else
-		print_tokens(all);
-	return EXIT_DONE;
+	const char *name = a.rest_count ? a.rest[0] : NULL;
+	AUTO(free_auto) char *path = admin_path("/admin/tokens", "name", name, (char *)NULL);
+	AUTO(json_auto) json_t *tokens = NULL;
+	if (admin_rows_once(&settings, path, "tokens", ADMIN_ALL, &tokens, &e) < 0)
+		return cli_fail(a.command, &e);
+	return admin_show_rows(a.command, tokens, json, token_columns);
 }
 
 static int cmd_revoke_token(int argc, char **argv)
@@ -377,14 +282,9 @@ static int cmd_revoke_token(int argc, char **argv)
 		return code;
 	struct err e = ERR_INIT;
 	AUTO(json_auto) json_t *answer = NULL;
-	AUTO(free_auto) char *path = NULL;
-	char *id = curl_easy_escape(NULL, a.rest[0], 0);
-	if (!id || asprintf(&path, "/admin/tokens/%s", id) < 0)
-		path = NULL;
-	curl_free(id);
-	int rc = path ? admin_once(&settings, "DELETE", path, NULL, &answer, &e) : err_oom(&e);
-	if (rc < 0)
-		return cli_fail("client revoke-token", &e);
+	AUTO(free_auto) char *path = admin_path_of("/admin/tokens/", a.rest[0], "");
+	if (admin_once(&settings, "DELETE", path, NULL, &answer, &e) < 0)
+		return cli_fail(a.command, &e);
 	puts(json_number(answer, "revoked") ? "revoked" : "it could not be used any more anyway");
 	return EXIT_DONE;
 }
@@ -429,17 +329,8 @@ static int cmd_show(int argc, char **argv)
 	int code;
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
-	struct err e = ERR_INIT;
-	AUTO(json_auto) json_t *answer = NULL;
-	AUTO(free_auto) char *path = client_path(a.rest[0], "");
-	int rc = path ? admin_once(&settings, "GET", path, NULL, &answer, &e) : err_oom(&e);
-	if (rc < 0)
-		return cli_fail("client show", &e);
-	if (json)
-		print_json(answer);
-	else
-		print_client(answer);
-	return EXIT_DONE;
+	AUTO(free_auto) char *path = admin_path_of("/admin/clients/", a.rest[0], "");
+	return admin_show(a.command, &settings, path, json, print_client);
 }
 
 static int cmd_remove(int argc, char **argv)
@@ -460,10 +351,9 @@ static int cmd_remove(int argc, char **argv)
 		return code;
 	struct err e = ERR_INIT;
 	AUTO(json_auto) json_t *answer = NULL;
-	AUTO(free_auto) char *path = client_path(a.rest[0], "");
-	int rc = path ? admin_once(&settings, "DELETE", path, NULL, &answer, &e) : err_oom(&e);
-	if (rc < 0)
-		return cli_fail("client remove", &e);
+	AUTO(free_auto) char *path = admin_path_of("/admin/clients/", a.rest[0], "");
+	if (admin_once(&settings, "DELETE", path, NULL, &answer, &e) < 0)
+		return cli_fail(a.command, &e);
 	printf("removed %s; %lld certificates revoked\n", json_text(answer, "name"),
 		(long long)json_number(answer, "revoked"));
 	return EXIT_DONE;

@@ -6,7 +6,7 @@
 #include "base/auto.h"
 #include "base/json.h"
 #include "base/metrics.h"
-#include "cli/admin.h"
+#include "cli/answer.h"
 #include "cli/cli.h"
 #include "cli/settings.h"
 

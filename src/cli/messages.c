@@ -10,52 +10,19 @@
 #include "message/state.h"
 #include "message/uuid.h"
 
-enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 1000000, PAGE_MAX = 500 };
+enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 1000000 };
 
 /* --- messages list --- */
 
-static void print_messages(const json_t *messages)
-{
-	static const struct term_column columns[] = {{"MESSAGE", false}, {"CLIENT", false}, {"DOMAIN", false},
-		{"STATUS", false}, {"QUEUED", false}, {"ATTEMPTS", true}};
-	AUTO(term_table_free_auto) struct term_table *t = term_table_new(columns, ARRAY_LEN(columns));
-	struct err e = ERR_INIT;
-	size_t i;
-	const json_t *m;
-	if (!t)
-		return;
-	json_array_foreach(messages, i, m)
-	{
-		term_table_cell(t, "%s", json_text(m, "message_id"));
-		term_table_cell(t, "%s", json_text(m, "client_id"));
-		term_table_cell(t, "%s", json_text(m, "domain"));
-		term_table_cell(t, "%s", json_text(m, "status"));
-		term_table_cell(t, "%s", json_text(m, "queued_at"));
-		term_table_cell(t, "%lld", (long long)json_number(m, "attempt_count"));
-	}
-	if (term_table_print(t, stdout, &e) < 0)
-		term_error("messages list", "%s", e.text);
-}
-
-/* Pages until `limit` rows are there or no more exist. */
-static int fetch_messages(struct admin *admin, const char *path, int64_t limit, json_t *all, struct err *e)
-{
-	char cursor[64] = "", page[32];
-	do {
-		int64_t left = limit - (int64_t)json_array_size(all);
-		snprintf(page, sizeof(page), "%lld", (long long)(left < PAGE_MAX ? left : PAGE_MAX));
-		AUTO(free_auto)
-		char *page_path = admin_path(path, "limit", page, "cursor", cursor, (char *)NULL);
-		AUTO(json_auto) json_t *answer = NULL;
-		if (!page_path)
-			return err_oom(e);
-		if (admin_call(admin, "GET", page_path, NULL, &answer, e) < 0)
-			return -1;
-		json_array_extend(all, json_object_get(answer, "messages"));
-		snprintf(cursor, sizeof(cursor), "%s", json_text(answer, "next_cursor"));
-	} while (*cursor && (int64_t)json_array_size(all) < limit);
-	return 0;
-}
+static const struct answer_column message_columns[] = {
+	{"MESSAGE", "message_id"},
+	{"CLIENT", "client_id"},
+	{"DOMAIN", "domain"},
+	{"STATUS", "status"},
+	{"QUEUED", "queued_at"},
+	{"ATTEMPTS", "attempt_count", ANSWER_NUMBER},
+	{0},
+};
 
 static int cmd_list(int argc, char **argv)
 {
@@ -88,29 +55,18 @@ static int cmd_list(int argc, char **argv)
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
 	if (status && !message_state_parse(str_of(status), &state))
-		return cli_usage_error(
-			"messages list", "--status takes queued, processing, delivered or failed");
+		return cli_usage_error(a.command, "--status takes queued, processing, delivered or failed");
 	if ((since && !wall_parse(str_of(since), &time)) || (until && !wall_parse(str_of(until), &time)))
 		return cli_usage_error(
-			"messages list", "--since and --until take a time such as 2026-01-31T12:00:00Z");
+			a.command, "--since and --until take a time such as 2026-01-31T12:00:00Z");
 	struct err e = ERR_INIT;
-	struct admin *admin = NULL;
-	AUTO(json_auto) json_t *all = json_array();
 	AUTO(free_auto)
 	char *path = admin_path("/admin/messages", "status", status, "client", client, "domain", domain,
 		"sender", sender, "since", since, "until", until, (char *)NULL);
-	int rc = all && path ? admin_open(&settings, &admin, &e) : err_oom(&e);
-	if (rc >= 0)
-		rc = fetch_messages(admin, path, limit, all, &e);
-	admin_close(admin);
-	settings_clear(&settings);
-	if (rc < 0)
-		return cli_fail("messages list", &e);
-	if (json)
-		print_json(all);
-	else
-		print_messages(all);
-	return EXIT_DONE;
+	AUTO(json_auto) json_t *messages = NULL;
+	if (admin_rows_once(&settings, path, "messages", limit, &messages, &e) < 0)
+		return cli_fail(a.command, &e);
+	return admin_show_rows(a.command, messages, json, message_columns);
 }
 
 /* --- messages show --- */
@@ -150,19 +106,11 @@ static int cmd_show(int argc, char **argv)
 		return code;
 	struct uuid id;
 	if (!uuid_parse(str_of(a.rest[0]), &id))
-		return cli_usage_error("messages show", "'%s' is not a message id", a.rest[0]);
+		return cli_usage_error(a.command, "'%s' is not a message id", a.rest[0]);
 	char text[UUID_TEXT_BYTES], path[80];
 	uuid_format(&id, text);
 	snprintf(path, sizeof(path), "/admin/messages/%s", text);
-	struct err e = ERR_INIT;
-	AUTO(json_auto) json_t *answer = NULL;
-	if (admin_once(&settings, "GET", path, NULL, &answer, &e) < 0)
-		return cli_fail("messages show", &e);
-	if (json)
-		print_json(answer);
-	else
-		print_message(answer);
-	return EXIT_DONE;
+	return admin_show(a.command, &settings, path, json, print_message);
 }
 
 int cmd_messages(int argc, char **argv)

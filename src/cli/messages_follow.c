@@ -60,21 +60,6 @@ static const char *known_status(const struct view *v, const json_t *m)
 	return json_string_value(json_object_get(v->known, json_text(m, "message_id")));
 }
 
-/* One page, its messages appended; the cursor is empty after the last. */
-static int fetch_page(struct view *v, char cursor[64], json_t *messages, struct err *e)
-{
-	AUTO(free_auto) char *path = admin_path(v->path, "cursor", cursor, (char *)NULL);
-	AUTO(json_auto) json_t *answer = NULL;
-	if (!path)
-		return err_oom(e);
-	if (admin_call(v->admin, "GET", path, NULL, &answer, e) < 0)
-		return -1;
-	if (json_array_extend(messages, json_object_get(answer, "messages")) < 0)
-		return err_oom(e);
-	snprintf(cursor, 64, "%s", json_text(answer, "next_cursor"));
-	return 0;
-}
-
 /* How many of them, from the newest, nobody has seen yet. What follows a known one is older. */
 static size_t count_new(const struct view *v, const json_t *messages)
 {
@@ -91,10 +76,10 @@ static size_t count_new(const struct view *v, const json_t *messages)
 /* Newest first, at least back to one that is known. The first time a page is enough. */
 static int fetch(struct view *v, json_t *messages, struct err *e)
 {
-	char cursor[64] = "";
+	char cursor[ADMIN_CURSOR_BYTES] = "";
 	bool met = json_object_size(v->known) == 0;
 	do {
-		if (fetch_page(v, cursor, messages, e) < 0)
+		if (admin_page(v->admin, v->path, "messages", PAGE, cursor, messages, e) < 0)
 			return -1;
 		met = met || count_new(v, messages) < json_array_size(messages);
 	} while (!met && *cursor);
@@ -208,11 +193,9 @@ int cmd_messages_follow(int argc, char **argv)
 		return code;
 	if (v.status && !message_state_parse(str_of(v.status), &state))
 		return cli_usage_error(command, "--status takes queued, processing, delivered or failed");
-	char page[16];
-	snprintf(page, sizeof(page), "%d", PAGE);
 	AUTO(free_auto)
-	char *path = admin_path("/admin/messages", "limit", page, "client", client, "domain", domain,
-		"sender", sender, (char *)NULL);
+	char *path = admin_path(
+		"/admin/messages", "client", client, "domain", domain, "sender", sender, (char *)NULL);
 	v.path = path;
 	v.known = json_object();
 	return run(&settings, &v, limit);

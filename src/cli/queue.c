@@ -48,41 +48,20 @@ static int cmd_stats(int argc, char **argv)
 	int code;
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
-	struct err e = ERR_INIT;
-	AUTO(json_auto) json_t *answer = NULL;
-	if (admin_once(&settings, "GET", "/admin/queue/stats", NULL, &answer, &e) < 0)
-		return cli_fail("queue stats", &e);
-	if (json)
-		print_json(answer);
-	else
-		print_stats(answer);
-	return EXIT_DONE;
+	return admin_show(a.command, &settings, "/admin/queue/stats", json, print_stats);
 }
 
 /* --- queue list, queue dead --- */
 
-static void print_entries(const json_t *entries)
-{
-	static const struct term_column columns[] = {{"MESSAGE", false}, {"CLIENT", false}, {"STATUS", false},
-		{"QUEUED", false}, {"ATTEMPTS", true}, {"LAST ERROR", false}};
-	AUTO(term_table_free_auto) struct term_table *t = term_table_new(columns, ARRAY_LEN(columns));
-	struct err e = ERR_INIT;
-	size_t i;
-	const json_t *m;
-	if (!t)
-		return;
-	json_array_foreach(entries, i, m)
-	{
-		term_table_cell(t, "%s", json_text(m, "message_id"));
-		term_table_cell(t, "%s", json_text(m, "client_id"));
-		term_table_cell(t, "%s", json_text(m, "status"));
-		term_table_cell(t, "%s", json_text(m, "queued_at"));
-		term_table_cell(t, "%lld", (long long)json_number(m, "attempt_count"));
-		term_table_cell(t, "%s", json_text(m, "error_message"));
-	}
-	if (term_table_print(t, stdout, &e) < 0)
-		term_error("queue list", "%s", e.text);
-}
+static const struct answer_column entry_columns[] = {
+	{"MESSAGE", "message_id"},
+	{"CLIENT", "client_id"},
+	{"STATUS", "status"},
+	{"QUEUED", "queued_at"},
+	{"ATTEMPTS", "attempt_count", ANSWER_NUMBER},
+	{"LAST ERROR", "error_message"},
+	{0},
+};
 
 struct listing {
 	struct settings settings;
@@ -94,25 +73,17 @@ struct listing {
 /* With --json each message comes with its attempts. */
 static int list(const char *command, struct listing *l, const char *status)
 {
-	char limit[32];
-	snprintf(limit, sizeof(limit), "%lld", (long long)l->limit);
 	struct err e = ERR_INIT;
-	AUTO(json_auto) json_t *answer = NULL;
-	AUTO(free_auto) char *path = NULL;
 	if (queue_choice_settle(&l->choice, &e) < 0)
 		return cli_usage_error(command, "%s", e.text);
-	path = admin_path("/admin/queue/messages", "limit", limit, "status", status, "client",
-		l->choice.client, "domain", l->choice.domain, "reason_has", l->choice.error,
-		"accepted_before", l->choice.before, "attempts", l->json ? "true" : NULL, (char *)NULL);
-	if (!path)
-		err_oom(&e);
-	if (!path || admin_once(&l->settings, "GET", path, NULL, &answer, &e) < 0)
+	AUTO(free_auto)
+	char *path = admin_path("/admin/queue/messages", "status", status, "client", l->choice.client,
+		"domain", l->choice.domain, "reason_has", l->choice.error, "accepted_before",
+		l->choice.before, "attempts", l->json ? "true" : NULL, (char *)NULL);
+	AUTO(json_auto) json_t *messages = NULL;
+	if (admin_rows_once(&l->settings, path, "messages", l->limit, &messages, &e) < 0)
 		return cli_fail(command, &e);
-	if (l->json)
-		print_json(json_object_get(answer, "messages"));
-	else
-		print_entries(json_object_get(answer, "messages"));
-	return EXIT_DONE;
+	return admin_show_rows(command, messages, l->json, entry_columns);
 }
 
 #define LISTING_OPTIONS(l)                                                                                   \
@@ -140,7 +111,7 @@ static int cmd_list(int argc, char **argv)
 	enum message_state state;
 	if (status && (!message_state_parse(str_of(status), &state) || state == MESSAGE_DELIVERED))
 		return cli_usage_error(
-			"queue list", "queued, processing or failed is expected, not '%s'", status);
+			a.command, "queued, processing or failed is expected, not '%s'", status);
 	return list("queue list", &l, status);
 }
 
@@ -168,37 +139,36 @@ static void print_field(const char *name, const json_t *entry, const char *key)
 		printf("%-10s %s\n", name, json_text(entry, key));
 }
 
-static int print_entry(const json_t *entry)
+static const struct answer_column attempt_columns[] = {
+	{"ATTEMPT", "number", ANSWER_NUMBER},
+	{"AT", "at"},
+	{"WORKER", "worker"},
+	{"ERROR", "error_message"},
+	{0},
+};
+
+/* Only the newest attempts are there, so that they are numbered from the last on. */
+static int print_entry(const json_t *entry, struct err *e)
 {
-	static const struct term_column columns[] = {
-		{"ATTEMPT", true}, {"AT", false}, {"WORKER", false}, {"ERROR", false}};
-	const json_t *attempts = json_object_get(entry, "attempts"), *attempt;
-	AUTO(term_table_free_auto) struct term_table *t = term_table_new(columns, ARRAY_LEN(columns));
-	struct err e = ERR_INIT;
-	size_t i;
-	if (!t)
-		return cli_fail("queue show", (err_oom(&e), &e));
+	const json_t *attempts = json_object_get(entry, "attempts");
+	int64_t count = json_number(entry, "attempt_count");
+	size_t i, kept = json_array_size(attempts);
+	json_t *attempt;
 	print_field("message", entry, "message_id");
 	print_field("client", entry, "client_id");
 	print_field("domain", entry, "domain");
 	print_field("status", entry, "status");
 	print_field("queued", entry, "queued_at");
 	print_field("due", entry, "due_at");
-	printf("%-10s %lld\n", "attempts", (long long)json_number(entry, "attempt_count"));
-	if (!json_array_size(attempts))
-		return EXIT_DONE;
-	/* Only the newest are kept. */
-	long long number =
-		(long long)json_number(entry, "attempt_count") - (long long)json_array_size(attempts);
+	printf("%-10s %lld\n", "attempts", (long long)count);
+	if (!kept)
+		return 0;
 	json_array_foreach(attempts, i, attempt)
 	{
-		term_table_cell(t, "%lld", ++number);
-		term_table_cell(t, "%s", json_text(attempt, "at"));
-		term_table_cell(t, "%s", json_text(attempt, "worker"));
-		term_table_cell(t, "%s", json_text(attempt, "error_message"));
+		json_object_set_new(attempt, "number", json_integer(count - (int64_t)kept + (int64_t)i + 1));
 	}
 	putchar('\n');
-	return term_table_print(t, stdout, &e) < 0 ? cli_fail("queue show", &e) : EXIT_DONE;
+	return print_table(attempts, attempt_columns, stdout, e);
 }
 
 static int cmd_show(int argc, char **argv)
@@ -223,14 +193,15 @@ static int cmd_show(int argc, char **argv)
 	struct uuid id;
 	char text[UUID_TEXT_BYTES], path[80];
 	if (!uuid_parse(str_of(a.rest[0]), &id))
-		return cli_usage_error("queue show", "'%s' is not a message id", a.rest[0]);
+		return cli_usage_error(a.command, "'%s' is not a message id", a.rest[0]);
 	uuid_format(&id, text);
 	snprintf(path, sizeof(path), "/admin/queue/messages/%s", text);
 	if (admin_once(&settings, "GET", path, NULL, &answer, &e) < 0)
-		return cli_fail("queue show", &e);
-	if (!json)
-		return print_entry(answer);
-	print_json(answer);
+		return cli_fail(a.command, &e);
+	if (json)
+		print_json(answer);
+	else if (print_entry(answer, &e) < 0)
+		return cli_fail(a.command, &e);
 	return EXIT_DONE;
 }
 
@@ -261,9 +232,9 @@ static int cmd_switch(int argc, char **argv, const char *command, const char *pa
 	struct err e = ERR_INIT;
 	AUTO(json_auto) json_t *answer = NULL;
 	AUTO(json_auto) json_t *body = json_pack("{s:s, s:s}", "what", a.rest[0], "reason", reason);
-	if (!body)
-		err_set(&e, ERR_REJECT, "the reason must be valid UTF-8");
-	if (!body || admin_once(&settings, "POST", path, body, &answer, &e) < 0)
+	int rc = body ? admin_once(&settings, "POST", path, body, &answer, &e)
+		      : err_set(&e, ERR_REJECT, "the reason must be valid UTF-8");
+	if (rc < 0)
 		return cli_fail(command, &e);
 	print_stats(answer);
 	return EXIT_DONE;

@@ -8,7 +8,7 @@
 
 #include "base/auto.h"
 #include "base/buf.h"
-#include "cli/admin.h"
+#include "cli/answer.h"
 #include "cli/cli.h"
 #include "cli/term.h"
 #include "tls/openssl.h"

@@ -9,7 +9,7 @@
 
 #include "base/auto.h"
 #include "base/json.h"
-#include "cli/admin.h"
+#include "cli/answer.h"
 #include "cli/cli.h"
 #include "cli/term.h"
 #include "cli/tls.h"
