@@ -9,6 +9,7 @@ MESON    ?= /usr/bin/meson
 NINJA    ?= ninja
 PREFIX   ?= /usr/local
 DESTDIR  ?=
+BUILD_DIR ?= build
 ONCE     ?=
 FUZZ_SECONDS ?= 60
 
@@ -17,11 +18,11 @@ export PYTHON MESON NINJA ONCE
 # What scripts/deps fetched without installing it.
 export PATH := $(PATH):$(CURDIR)/.cache/tools/bin
 
-.PHONY: help run build test check bench fuzz torture install uninstall deps clean
+.PHONY: help run build test check bench fuzz torture prefix install uninstall deps clean
 .DEFAULT_GOAL := help
 
 help: ## this overview
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-17s%s\n", $$1, $$2 }'
 	@echo
 	@echo "  ONCE=1 ends 'make run' after its first message; SEALPOST_DATA says where it keeps its data (build/run)."
 	@echo "  FUZZ_SECONDS=$(FUZZ_SECONDS) for each target of 'make fuzz'; PREFIX=$(PREFIX) and DESTDIR for 'make install'."
@@ -31,12 +32,12 @@ run: ## install what is missing, build, start every role, send a first message a
 	@$(MAKE) --no-print-directory build
 	@scripts/run-demo
 
-build: build/build.ninja ## build/sealpost: release, hardened
-	@$(NINJA) -C build
+build: $(BUILD_DIR)/build.ninja ## build/sealpost: release, hardened
+	@$(NINJA) -C $(BUILD_DIR)
 
-build/build.ninja:
+$(BUILD_DIR)/build.ninja:
 	@scripts/deps --missing build
-	@$(MESON) setup build $(RELEASE) --prefix $(PREFIX)
+	@$(MESON) setup $(BUILD_DIR) $(RELEASE) --prefix $(PREFIX)
 
 test: ## every tier under sanitizers: unit, conformance, corpora, system, sampled torture
 	@scripts/deps test
@@ -59,11 +60,17 @@ torture: ## every fault at every place, hundreds of kills and power cuts; takes 
 	@scripts/deps test
 	@$(PYTHON) scripts/run-tests --torture
 
-install: build ## into PREFIX: program, systemd units, completion, manual, documents
-	@$(MESON) install -C build --no-rebuild $(if $(DESTDIR),--destdir $(DESTDIR))
+# The build may have been set up for another PREFIX: `make run` takes the default.
+prefix: $(BUILD_DIR)/build.ninja
+	@$(MESON) configure $(BUILD_DIR) --prefix $(PREFIX)
+	@$(NINJA) -C $(BUILD_DIR) build.ninja
 
-uninstall: ## take away what 'make install' put into PREFIX
-	@$(NINJA) -C build uninstall
+install: prefix ## into PREFIX: program, systemd units, completion, manual, documents
+	@$(MAKE) --no-print-directory build
+	@$(MESON) install -C $(BUILD_DIR) --no-rebuild $(if $(DESTDIR),--destdir $(DESTDIR))
+
+uninstall: prefix ## take away what 'make install' put into PREFIX
+	@scripts/uninstall $(BUILD_DIR) $(DESTDIR)
 
 deps: ## install everything that any target needs
 	@scripts/deps build run test check bench fuzz

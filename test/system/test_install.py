@@ -1,4 +1,4 @@
-"""`make install`: what it brings, where, and that it works there."""
+"""`make install`: what it brings, where, and that it works there; and that `make uninstall` takes it away again."""
 import os
 import re
 import subprocess
@@ -15,15 +15,34 @@ EXPECTED = ["bin/sealpost", "lib/systemd/system/sealpost.service", "lib/systemd/
             "share/doc/sealpost/examples/sealpost.yaml", "share/doc/sealpost/LICENSE"]
 
 
+TOP = Path(__file__).resolve().parents[2]
+
+
+def install(dest):
+    """As `make install` does; what PREFIX is below DESTDIR."""
+    if not (BUILD / "build.ninja").is_file():
+        pytest.skip("the program is not in a build directory")
+    subprocess.run(["/usr/bin/meson", "install", "-C", BUILD, "--no-rebuild", "--destdir", dest], check=True,
+                   capture_output=True)
+    return next(dest.rglob("bin/sealpost")).parent.parent
+
+
+def uninstall(dest):
+    """The build directory of the tests is set up already; `-o prefix` leaves it as it is."""
+    result = subprocess.run(["make", "-s", "-C", TOP, "-o", "prefix", "uninstall", f"BUILD_DIR={BUILD}", f"DESTDIR={dest}"],
+                            check=True, capture_output=True, text=True)
+    assert "sealpost is gone" in result.stdout
+
+
+def files(directory):
+    return {path for path in directory.rglob("*") if not path.is_dir()}
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """(DESTDIR, PREFIX within)"""
-    if not (BUILD / "build.ninja").is_file():
-        pytest.skip("the program is not in a build directory")
     dest = tmp_path_factory.mktemp("dest")
-    subprocess.run(["/usr/bin/meson", "install", "-C", BUILD, "--no-rebuild", "--destdir", dest], check=True,
-                   capture_output=True)
-    return dest, next(dest.rglob("bin/sealpost")).parent.parent
+    return dest, install(dest)
 
 
 def test_everything_is_there_and_nothing_beside_the_prefix(installed):
@@ -71,3 +90,19 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         ["bash", "-c", script, "bash", installed[1] / "share/bash-completion/completions/sealpost", binary()],
         capture_output=True, text=True, check=True)
     assert set(result.stdout.split()) == wanted
+
+
+def test_uninstall_takes_everything_away_and_nothing_else(tmp_path):
+    root = install(tmp_path)
+    install(tmp_path)  # once more, as an upgrade does
+    (root / "share/doc/sealpost/decisions/0000-of-an-older-version.md").touch()
+    foreign = {root / "bin/other", root / "lib/systemd/system/other.service", root / "share/doc/other/README"}
+    for path in foreign:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    uninstall(tmp_path)
+    assert files(tmp_path) == foreign
+    assert {str(path.relative_to(root)) for path in root.rglob("*") if path.is_dir()} == {
+        "bin", "lib", "lib/systemd", "lib/systemd/system", "share", "share/man", "share/doc", "share/doc/other"}
+    uninstall(tmp_path)  # nothing is left to do
+    assert files(tmp_path) == foreign
