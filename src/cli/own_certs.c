@@ -151,7 +151,7 @@ static int renew_if_due(struct server *server, const struct ca *ca, const struct
 		.address_count = names.address_count,
 	};
 	struct ca_issued issued;
-	if (server_issue(server, &(struct server_actor){"start-up", ""}, &order, &issued, e) < 0)
+	if (server_issue(server, &(struct server_actor){"start-up", "main server"}, &order, &issued, e) < 0)
 		return err_context(e, "issue the certificate of the %s listener", own->name);
 	buf_add_str(&chain, buf_str(&issued.pem));
 	buf_add_str(&chain, issued.issuer_pem);

@@ -335,7 +335,10 @@ static int remove_client(struct job *j, struct str name, unsigned *ret_revoked, 
 	*ret_revoked = certs.revoked_count;
 	if (server_sync_registry(s, e) < 0)
 		return -1;
-	return server_audit(s, &actor, "client.remove", name, "ok", nothing, e);
+	char detail[64];
+	snprintf(detail, sizeof(detail), "{\"certificates\":%u,\"tokens\":%u}", certs.revoked_count,
+		tokens.revoked_count);
+	return server_audit(s, &actor, "client.remove", name, "ok", str_of(detail), e);
 }
 
 static void run_remove(struct job *j)

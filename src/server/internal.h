@@ -63,6 +63,9 @@ static inline struct server *server_of(const struct http_request *r)
 	return r->context;
 }
 
+/* What the main server does by itself. */
+extern const struct server_actor server_itself;
+
 /* Who sends this request: an administrator's certificate, or whoever may open the admin socket. */
 struct server_actor server_actor_of(const struct http_request *r);
 

@@ -65,7 +65,6 @@ static int take_steps(struct server *s, struct walk *w, int64_t shortest_ms, str
 
 static int audit(struct server *s, const json_t *counts, struct err *e)
 {
-	static const struct server_actor us = {"sealpost", ""};
 	const char *domain;
 	json_t *count;
 	/* The iterator takes a non-const object but does not change it. */
@@ -74,8 +73,8 @@ static int audit(struct server *s, const json_t *counts, struct err *e)
 		char detail[64];
 		int n = snprintf(
 			detail, sizeof(detail), "{\"messages\":%lld}", (long long)json_integer_value(count));
-		if (server_audit(s, &us, "messages.expire", str_of(domain), "ok", str_mem(detail, (size_t)n),
-			    e) < 0)
+		if (server_audit(s, &server_itself, "messages.expire", str_of(domain), "ok",
+			    str_mem(detail, (size_t)n), e) < 0)
 			return -1;
 		log_event(LOG_INFO, "messages.expired", LF_STR("domain", domain),
 			LF_INT("messages", json_integer_value(count)));
@@ -116,7 +115,6 @@ static int purge_steps(struct server *s, unsigned *ret_count, struct err *e)
 
 int server_purge_tokens(struct server *s, struct err *e)
 {
-	static const struct server_actor us = {"sealpost", ""};
 	char detail[48];
 	unsigned count;
 	int rc = purge_steps(s, &count, e);
@@ -125,6 +123,8 @@ int server_purge_tokens(struct server *s, struct err *e)
 	metric_add(METRIC_TOKENS_PURGED, count);
 	log_event(LOG_INFO, "enroll.tokens_purged", LF_UINT("count", count));
 	snprintf(detail, sizeof(detail), "{\"tokens\":%u}", count);
-	return server_audit(s, &us, "token.purge", STR(""), "ok", str_of(detail), rc < 0 ? NULL : e) < 0 ? -1
-													 : rc;
+	return server_audit(
+		       s, &server_itself, "token.purge", STR(""), "ok", str_of(detail), rc < 0 ? NULL : e) < 0
+		       ? -1
+		       : rc;
 }

@@ -25,7 +25,6 @@ int server_open_journal(struct server *s, const char *path, struct err *e)
 static int revoke_again(
 	struct server *s, struct store_cert *cert, const struct journal_entry *entry, struct err *e)
 {
-	static const struct server_actor us = {"sealpost", ""};
 	struct store_revoke op = {.serial_bytes = cert->serial_bytes,
 		.issuer_key_id = cert->issuer_key_id,
 		.reason = server_revoke_reason(str_of(entry->reason)),
@@ -34,7 +33,7 @@ static int revoke_again(
 	memcpy(op.serial, cert->serial, sizeof(op.serial));
 	hex_encode(cert->serial, cert->serial_bytes, serial);
 	if (store_wait(s->store, STORE_REVOKE, &op.op, e) < 0 ||
-		server_audit(s, &us, "certificate.revoke", str_of(serial), "ok",
+		server_audit(s, &server_itself, "certificate.revoke", str_of(serial), "ok",
 			STR("{\"from\":\"revocation journal\"}"), e) < 0)
 		return err_context(e, "revoke again what the journal knows as revoked");
 	log_event(LOG_WARN, "revocation.restored", LF_VIEW("name", cert->name), LF_STR("serial", serial));
@@ -77,7 +76,6 @@ static void note_token(struct server *s, const struct store_token *token)
 /* What the journal knows of a token and the store has forgotten; then the other way round. */
 static int compare_token(struct server *s, const struct store_token *token, struct err *e)
 {
-	static const struct server_actor us = {"sealpost", ""};
 	struct journal_token known;
 	char id[2 * STORE_TOKEN_ID_BYTES + 1], detail[96];
 	if (!journal_find_token(s->journal, token->hash, &known)) {
@@ -96,7 +94,7 @@ static int compare_token(struct server *s, const struct store_token *token, stru
 		known.uses, known.revoked_at.ms ? "true" : "false");
 	log_event(LOG_WARN, "enroll.token_restored", LF_VIEW("name", token->name), LF_STR("token", id),
 		LF_UINT("uses", known.uses));
-	return server_audit(s, &us, "token.restore", str_of(id), "ok", str_of(detail), e);
+	return server_audit(s, &server_itself, "token.restore", str_of(id), "ok", str_of(detail), e);
 }
 
 static int each_token(struct server *s, struct store_token_query query,

@@ -16,23 +16,55 @@ enum {
 	SEEN_AT_ONCE = STORE_SEEN_MAX,
 	/* How late the report of a use may come and still be looked at before the hourly look at all. */
 	LATE_MS = 10 * 60 * 1000,
+	PAGE = 500,
+	ARENA_BYTES = 16 * 1024 * 1024,
 };
 
 /* --- superseding --- */
 
+static int audit_one(struct server *s, const struct store_cert *cert, struct err *e)
+{
+	char serial[2 * SERIAL_MAX_BYTES + 1], detail[128];
+	hex_encode(cert->serial, cert->serial_bytes, serial);
+	snprintf(
+		detail, sizeof(detail), "{\"serial\":\"%s\",\"role\":\"%.*s\"}", serial, STR_ARG(cert->role));
+	return server_audit(s, &server_itself, "certificate.supersede", cert->name, "ok", str_of(detail), e);
+}
+
+/* A row for each. What was changed once more meanwhile (its client was suspended) is further on in the order of changes;
+ * of those a row tells the number. */
+static int audit_superseded(struct server *s, const struct store_supersede *op, struct err *e)
+{
+	AUTO(arena_auto) struct arena arena;
+	struct store_cert_query query = {.after_change = op->change - op->revoked_count, .max = PAGE};
+	struct store_cert *certs;
+	unsigned count, left = op->revoked_count;
+	char detail[48];
+	arena_init(&arena, ARENA_BYTES);
+	while (query.after_change < op->change) {
+		arena_reset(&arena);
+		if (store_read_certs(s->store, &query, &arena, &certs, &count, e) < 0)
+			return -1;
+		for (unsigned i = 0; i < count && certs[i].change <= op->change; i++, left--)
+			if (audit_one(s, &certs[i], e) < 0)
+				return -1;
+		query.after_change = count ? certs[count - 1].change : op->change;
+	}
+	snprintf(detail, sizeof(detail), "{\"revoked\":%u}", left);
+	return left ? server_audit(
+			      s, &server_itself, "certificate.supersede", STR(""), "ok", str_of(detail), e)
+		    : 0;
+}
+
 int server_supersede(struct server *s, bool all, struct err *e)
 {
-	static const struct server_actor us = {"sealpost", ""};
 	int64_t until_ms = clock_wall(s->clock).ms - s->renew_overlap_ms;
 	struct store_supersede op = {.after = {all ? 0 : until_ms - LATE_MS}, .until = {until_ms}};
-	char detail[48];
 	if (store_wait(s->store, STORE_SUPERSEDE, &op.op, e) < 0)
 		return -1;
 	if (!op.revoked_count)
 		return 0;
-	snprintf(detail, sizeof(detail), "{\"revoked\":%u}", op.revoked_count);
-	if (server_sync_registry(s, e) < 0 ||
-		server_audit(s, &us, "certificate.supersede", STR(""), "ok", str_of(detail), e) < 0)
+	if (server_sync_registry(s, e) < 0 || audit_superseded(s, &op, e) < 0)
 		return -1;
 	log_event(LOG_INFO, "certificates.superseded", LF_UINT("count", op.revoked_count));
 	metric_add(METRIC_CERTS_SUPERSEDED, op.revoked_count);

@@ -19,6 +19,8 @@ enum {
 	SYNC_ARENA_BYTES = 16 * 1024 * 1024,
 };
 
+const struct server_actor server_itself = {"sealpost", "main server"};
+
 struct server_actor server_actor_of(const struct http_request *r)
 {
 	bool has_cert = r->peer && r->peer->role != ROLE_NONE;
@@ -167,6 +169,24 @@ static int take_config(struct server *s, const struct config *config, struct err
 	return s->domains ? domains_reload(s->domains, config, e) : domains_new(config, &s->domains, e);
 }
 
+/* The trail begins with the keys that were made for this installation. */
+static int audit_keys(struct server *s, struct err *e)
+{
+	struct store_counts counts;
+	struct sealing_public sealing;
+	const struct ca_issuer *issuers;
+	char key_id[2 * ENVELOPE_KEY_ID_BYTES + 1], detail[64];
+	if (store_read_counts(s->store, &counts, e) < 0)
+		return -1;
+	if (counts.audit_rows)
+		return 0;
+	(void)ca_issuers(s->ca, &issuers);
+	keyring_active(s->keyring, &sealing);
+	hex_encode(sealing.key_id, sizeof(sealing.key_id), key_id);
+	snprintf(detail, sizeof(detail), "{\"sealing_key\":\"%s\"}", key_id);
+	return server_audit(s, &server_itself, "ca.create", str_of(issuers[0].id), "ok", str_of(detail), e);
+}
+
 static int draw_epoch(struct server *s, struct err *e)
 {
 	uint8_t bytes[EPOCH_BYTES];
@@ -201,7 +221,7 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 	s->renew_grace_ms = o->config->renew_grace;
 	if (take_config(s, o->config, e) < 0 || draw_epoch(s, e) < 0 ||
 		attempts_new(o->clock, &s->attempts, e) < 0 ||
-		work_pool_start("admin", POOL_THREADS, POOL_LIMIT, &s->pool, e) < 0 ||
+		work_pool_start("admin", POOL_THREADS, POOL_LIMIT, &s->pool, e) < 0 || audit_keys(s, e) < 0 ||
 		clients_load(o->store, &s->clients, e) < 0 ||
 		server_open_journal(s, o->revocation_journal, e) < 0 || server_sync_registry(s, e) < 0 ||
 		server_compare_tokens(s, e) < 0 || crl_open(o->store, o->ca, o->clock, &s->crl, e) < 0) {

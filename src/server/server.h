@@ -83,7 +83,7 @@ void server_close(struct server *s);
 /* Who asks, for the audit trail. */
 struct server_actor {
 	const char *name;   /* "local administrator", an admin certificate's name, "init" */
-	const char *origin; /* address, or "" */
+	const char *origin; /* address, "unix" for the admin socket, "main server" */
 };
 
 struct server_order {

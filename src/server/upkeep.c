@@ -44,9 +44,9 @@ static int is_needed(struct server *s, const struct ca_issuer *issuer, bool *ret
 
 static int retire(struct server *s, const struct ca_issuer *issuer, struct err *e)
 {
-	const struct server_actor actor = {"upkeep", ""};
 	if (ca_retire(s->ca, issuer->key_id, e) < 0 ||
-		server_audit(s, &actor, "ca.retire", str_of(issuer->id), "ok", (struct str){"", 0}, e) < 0)
+		server_audit(
+			s, &server_itself, "ca.retire", str_of(issuer->id), "ok", (struct str){"", 0}, e) < 0)
 		return -1;
 	log_event(LOG_INFO, "ca.retire", LF_STR("issuing_ca", issuer->id));
 	return crl_sign(s->crl, e);

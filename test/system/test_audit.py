@@ -6,7 +6,8 @@ import sqlite3
 import pytest
 
 from client import Client
-from daemon import Sealpost
+from daemon import Sealpost, run_cli
+from est import enroll, token
 from waiting import eventually
 
 
@@ -45,6 +46,55 @@ def test_every_kind_of_action_leaves_a_row(site):
     assert all(r["actor"] and r["origin"] for r in rows(daemon, "--target", name))
     revoked = rows(daemon, "--action", "certificate.revoke")[0]
     assert revoked["detail"] == {"reason": "keyCompromise", "revoked": 2}
+
+
+def test_what_devices_do_leaves_rows(site, tmp_path):
+    daemon = site.daemon
+    made = token(daemon, "meter")
+    device = enroll(made, tmp_path)
+    assert enroll(made, tmp_path / "again", check=False).returncode == 4
+    daemon.cli("client", "revoke-token", token(daemon, "meter", fresh=False)["token_id"])
+    first = daemon.json("cert", "show", "meter")["serial"]
+    run_cli("renew", "--url", daemon.ready["server"], "--cert", device.cert, "--key", device.key, "--ca", device.ca, "--force")
+    with site.client(device) as client:
+        client.get("/api/v1/health")
+    eventually(lambda: rows(daemon, "--action", "certificate.supersede"), "the certificate before ends")
+    daemon.cli("client", "remove", "meter")
+    said = [(r["actor"], r["origin"], r["action"], r["result"]) for r in reversed(rows(daemon, "--target", "meter"))]
+    us, them = ("local administrator", "unix"), ("127.0.0.1",)
+    assert said == [
+        (*us, "client.add", "ok"), (*us, "token.create", "ok"),
+        (f"token {made['token_id']}", *them, "certificate.issue", "ok"), ("device", *them, "client.enroll", "refused"),
+        (*us, "token.create", "ok"), ("meter", *them, "certificate.renew", "ok"),
+        ("sealpost", "main server", "certificate.supersede", "ok"), (*us, "client.remove", "ok")]
+    [row] = rows(daemon, "--action", "certificate.supersede")
+    assert row["detail"] == {"serial": first, "role": "client"}
+    assert rows(daemon, "--action", "client.remove")[0]["detail"] == {"certificates": 1, "tokens": 0}
+    assert rows(daemon, "--action", "client.enroll")[0]["detail"] == {"reason": "used", "token": made["token_id"]}
+    assert rows(daemon, "--action", "token.revoke")[0]["result"] == "ok"
+
+
+def test_every_operation_on_keys_leaves_a_row(make_daemon, tmp_path):
+    """With a daemon and without one, also where it fails."""
+    daemon = make_daemon()
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("correct horse battery staple\n")
+    passphrase.chmod(0o600)
+    secret = ("--passphrase-file", passphrase)
+    steps = (
+        (("export-root", "--key", tmp_path / "root.key", *secret), 0), (("rotate-issuing",), 0),
+        (("export-root", "--key", tmp_path / "again.key", "--remove", *secret), 0), (("rotate-issuing",), 3),
+        (("import-root", tmp_path / "root.key", *secret), 0))
+    for step, (command, code) in enumerate(steps):
+        if step == 1:
+            daemon.start()
+        assert daemon.cli("ca", *command, check=False).returncode == code, command
+    said = [r for r in reversed(rows(daemon)) if r["action"].startswith("ca.")]
+    assert [(r["action"], r["result"]) for r in said] == [
+        ("ca.create", "ok"), ("ca.root.export", "ok"), ("ca.rotate", "ok"), ("ca.root.export", "ok"),
+        ("ca.root.remove", "ok"), ("ca.rotate", "failed"), ("ca.root.import", "ok")]
+    assert all(r["actor"] and r["origin"] and r["target"] for r in said)
+    assert said[0]["actor"] == "sealpost" and set(said[0]["detail"]) == {"sealing_key"}
 
 
 def test_who_it_was_and_from_where(site):
