@@ -179,6 +179,18 @@ static int run(struct issue *in, const char *command, const char *path, json_t *
 	return rc < 0 ? cli_fail(command, &e) : EXIT_DONE;
 }
 
+/* What is certified, and where it goes: the same for both. */
+#define FILE_OPTIONS(in)                                                                                     \
+	{"csr", ARG_TEXT, &(in).csr, "FILE", "certify this request's key instead of making one"},            \
+		{"p12", ARG_FLAG, &(in).p12, NULL,                                                           \
+			"one PKCS #12 file, NAME.p12, instead of NAME.pem and NAME.key"},                    \
+		{"password-file", ARG_TEXT, &(in).password_file, "FILE",                                     \
+			"its first line protects that file; default: asked for"},                            \
+		{"out", ARG_TEXT, &(in).out, "DIR", "where the files go; default here"},                     \
+	{                                                                                                    \
+		"json", ARG_FLAG, &(in).json, NULL, "print the answer as JSON (never the key)"               \
+	}
+
 /* --- cert issue --- */
 
 static int cmd_issue(int argc, char **argv)
@@ -195,13 +207,7 @@ static int cmd_issue(int argc, char **argv)
 		{"days", ARG_INT, &in.days, "N", "lifetime; default cert_days", 1, DAYS_MAX},
 		{"key", ARG_TEXT, &in.key_type, "TYPE",
 			"ec:P-256, ec:P-384, ed25519, rsa:2048, rsa:3072 or rsa:4096"},
-		{"csr", ARG_TEXT, &in.csr, "FILE", "certify this request's key instead of making one"},
-		{"p12", ARG_FLAG, &in.p12, NULL,
-			"one PKCS #12 file, NAME.p12, instead of NAME.pem and NAME.key"},
-		{"password-file", ARG_TEXT, &in.password_file, "FILE",
-			"its first line protects that file; default: asked for"},
-		{"out", ARG_TEXT, &in.out, "DIR", "where the files go; default here"},
-		{"json", ARG_FLAG, &in.json, NULL, "print the answer as JSON (never the key)"},
+		FILE_OPTIONS(in),
 		{0},
 	};
 	struct args a = {.command = "cert issue",
@@ -237,13 +243,7 @@ static int renew_by_hand(int argc, char **argv)
 		{"role", ARG_TEXT, &in.role, "R", "of this role, where a name has several"},
 		{"days", ARG_INT, &in.days, "N", "lifetime; default cert_days", 1, DAYS_MAX},
 		{"key", ARG_TEXT, &in.key_type, "TYPE", "of the new key, as for 'cert issue'"},
-		{"csr", ARG_TEXT, &in.csr, "FILE", "certify this request's key instead of making one"},
-		{"p12", ARG_FLAG, &in.p12, NULL,
-			"one PKCS #12 file, NAME.p12, instead of NAME.pem and NAME.key"},
-		{"password-file", ARG_TEXT, &in.password_file, "FILE",
-			"its first line protects that file; default: asked for"},
-		{"out", ARG_TEXT, &in.out, "DIR", "where the files go; default here"},
-		{"json", ARG_FLAG, &in.json, NULL, "print the answer as JSON (never the key)"},
+		FILE_OPTIONS(in),
 		{0},
 	};
 	struct args a = {.command = "cert renew",
