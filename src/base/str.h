@@ -43,6 +43,12 @@ int str_cmp(struct str a, struct str b);
 /* View without leading and trailing ASCII space and tab. */
 struct str str_trim(struct str s);
 
+/* Space, tab and the ends of lines: what copying a text, or a line length, brings into it. */
+static inline bool is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 /* Splits at the first `sep`: *ret_head is before it, *s is what follows. False when sep does not occur. */
 bool str_cut(struct str *s, char sep, struct str *ret_head);
 

@@ -549,7 +549,7 @@ static int fill_issued(struct ca *ca, struct ca_issued *issued, struct err *e)
 		return err_openssl(e, ERR_FATAL, "read the signer's certificate");
 	if (identity_of(cert, NULL, &issued->identity, &rule, e) < 0 || find_issuer(ca, issued, e) < 0)
 		return -1;
-	return cert_add_pem(cert, &issued->pem, e);
+	return x509_write_pem(cert, &issued->pem, e);
 }
 
 int ca_issue(struct ca *ca, const struct ca_request *request, struct ca_issued *ret, struct err *e)

@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <openssl/pem.h>
 #include <stdio.h>
 
 #include "base/file.h"
@@ -91,17 +90,6 @@ int files_read_cert(const struct ca_files *f, const char *name, X509 **ret, stru
 	return 0;
 }
 
-int cert_add_pem(X509 *cert, struct buf *out, struct err *e)
-{
-	AUTO(BIO_free_all_auto) BIO *bio = BIO_new(BIO_s_mem());
-	if (!bio || !PEM_write_bio_X509(bio, cert))
-		return err_openssl(e, ERR_FATAL, "write a certificate");
-	char *text;
-	long n = BIO_get_mem_data(bio, &text);
-	buf_add(out, text, (size_t)n);
-	return buf_check(out, e);
-}
-
 int files_write_certs(
 	const struct ca_files *f, const char *name, X509 *const *certs, size_t count, struct err *e)
 {
@@ -111,7 +99,7 @@ int files_write_certs(
 	if (!path)
 		return err_oom(e);
 	for (size_t i = 0; i < count; i++)
-		if (cert_add_pem(certs[i], &pem, e) < 0)
+		if (x509_write_pem(certs[i], &pem, e) < 0)
 			return -1;
 	return file_replace(path, 0644, buf_str(&pem), e);
 }

@@ -55,7 +55,4 @@ MUST_CHECK int files_copy(
 /* Durably; it need not be there. */
 MUST_CHECK int files_remove(const struct ca_files *f, const char *name, struct err *e);
 
-/* One certificate as PEM. */
-MUST_CHECK int cert_add_pem(X509 *cert, struct buf *out, struct err *e);
-
 #endif

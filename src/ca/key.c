@@ -90,9 +90,7 @@ int key_write_pem(EVP_PKEY *key, struct str passphrase, struct buf *out, struct 
 	AUTO(BIO_free_all_auto) BIO *bio = BIO_new(BIO_s_secmem());
 	if (!bio || !(passphrase.n ? write_encrypted(bio, key, passphrase) : write_plain(bio, key)))
 		return err_openssl(e, ERR_FATAL, "write a private key");
-	char *text;
-	long n = BIO_get_mem_data(bio, &text);
-	buf_add(out, text, (size_t)n);
+	buf_add_str(out, str_of_bio(bio));
 	return buf_check(out, e);
 }
 

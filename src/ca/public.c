@@ -32,7 +32,7 @@ static int take_texts(X509 *cert, struct ca_issuer *ret, struct err *e)
 	int n = i2d_X509(cert, &der);
 	if (n < 0)
 		return err_openssl(e, ERR_FATAL, "write a certificate");
-	if (cert_add_pem(cert, &pem, e) < 0)
+	if (x509_write_pem(cert, &pem, e) < 0)
 		return -1;
 	ret->pem = copy_of(buf_str(&pem));
 	ret->der = copy_of(str_mem(der, (size_t)n));

@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "cli/admin.h"
 #include "cli/ca.h"
-#include "tls/certs_only.h"
+#include "tls/openssl.h"
 
 /* --- ca show --- */
 

@@ -41,25 +41,27 @@ static bool is_pem(struct str text)
 	return memmem(text.p, text.n, "-----BEGIN", strlen("-----BEGIN")) != NULL;
 }
 
-/* All certificates of a PEM text, or the one of a DER text; NULL when there is none, or one is malformed. */
-static STACK_OF(X509) * parse_certs(struct str text)
+static STACK_OF(X509) * parse_der(struct str text)
 {
 	AUTO(x509_stack_free_auto) STACK_OF(X509) *all = sk_X509_new_null();
-	AUTO(BIO_free_all_auto) BIO *in = BIO_new_mem_buf(text.p, (int)text.n);
-	if (!all || !in)
-		return NULL;
-	bool pem = is_pem(text);
-	for (X509 *cert;
-		(cert = pem ? PEM_read_bio_X509(in, NULL, NULL, NULL) : d2i_X509_bio(in, NULL)) != NULL;)
+	const unsigned char *at = (const unsigned char *)text.p, *end = at + text.n;
+	for (X509 *cert; all && at < end && (cert = d2i_X509(NULL, &at, end - at)) != NULL;)
 		if (!sk_X509_push(all, cert)) {
 			X509_free(cert);
 			return NULL;
 		}
-	unsigned long code = ERR_peek_last_error();
-	bool ended = pem ? ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE
-			 : BIO_pending(in) == 0;
 	ERR_clear_error();
-	return ended && sk_X509_num(all) > 0 ? TAKE(all) : NULL;
+	return at == end && sk_X509_num(all) > 0 ? TAKE(all) : NULL;
+}
+
+/* All certificates of a text, PEM or DER; NULL when there is none, or one is malformed. */
+static STACK_OF(X509) * parse_certs(struct str text)
+{
+	STACK_OF(X509) *all = NULL;
+	struct err ignored = ERR_INIT;
+	if (!is_pem(text))
+		return parse_der(text);
+	return x509_read_pem(text, &all, &ignored) < 0 ? NULL : all;
 }
 
 static int read_certs(const char *path, STACK_OF(X509) * *ret, struct err *e)

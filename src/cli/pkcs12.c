@@ -22,13 +22,12 @@ static bool contains(STACK_OF(X509) * certs, const X509 *cert)
 /* Adds those that are not there yet. */
 static int add_certs(struct str pem, STACK_OF(X509) * certs, struct err *e)
 {
-	AUTO(BIO_free_all_auto) BIO *in = BIO_new_mem_buf(pem.p, (int)pem.n);
-	if (!in)
-		return err_oom(e);
-	for (X509 *cert; (cert = PEM_read_bio_X509(in, NULL, NULL, NULL)) != NULL;)
+	AUTO(x509_stack_free_auto) STACK_OF(X509) *more = NULL;
+	if (x509_read_pem(pem, &more, e) < 0)
+		return -1;
+	for (X509 *cert; (cert = sk_X509_shift(more)) != NULL;)
 		if (contains(certs, cert) || !sk_X509_push(certs, cert))
 			X509_free(cert);
-	ERR_clear_error();
 	return 0;
 }
 

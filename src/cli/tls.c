@@ -79,11 +79,10 @@ int64_t tls_days_left(struct wall end, struct wall now)
 json_t *tls_name_json(const X509_NAME *name)
 {
 	AUTO(BIO_free_all_auto) BIO *out = BIO_new(BIO_s_mem());
-	char *text;
 	if (!out || X509_NAME_print_ex(out, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) < 0)
 		return json_string("?");
-	long n = BIO_get_mem_data(out, &text);
-	json_t *json = json_stringn(text, (size_t)n);
+	struct str text = str_of_bio(out);
+	json_t *json = json_stringn(text.p, text.n);
 	return json ? json : json_string("(not text)");
 }
 

@@ -146,11 +146,6 @@ static int read_json(struct str json, struct enroll_token *ret, struct err *e)
 	return 0;
 }
 
-static bool is_blank(char c)
-{
-	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
-}
-
 /* Without the white space and line ends that copying brings. */
 static struct str trim(struct str s)
 {

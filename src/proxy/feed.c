@@ -12,7 +12,7 @@
 #include "base/metrics.h"
 #include "proxy/copy.h"
 #include "role/wire.h"
-#include "tls/certs_only.h"
+#include "tls/openssl.h"
 #include "tls/openssl.h"
 
 enum {

@@ -73,9 +73,7 @@ static int add_pem(X509_CRL *list, struct buf *ret, struct err *e)
 	AUTO(BIO_free_all_auto) BIO *bio = BIO_new(BIO_s_mem());
 	if (!bio || !PEM_write_bio_X509_CRL(bio, list))
 		return err_openssl(e, ERR_FATAL, "CRL: write");
-	char *text;
-	long n = BIO_get_mem_data(bio, &text);
-	buf_add(ret, text, (size_t)n);
+	buf_add_str(ret, str_of_bio(bio));
 	return buf_check(ret, e);
 }
 

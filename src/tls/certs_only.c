@@ -1,7 +1,6 @@
 /* certs_only.c - see certs_only.h. */
 #include "tls/certs_only.h"
 
-#include <openssl/pem.h>
 #include <openssl/pkcs7.h>
 
 enum { TEXT_BYTES = 1 << 20 };
@@ -24,11 +23,6 @@ int base64_encode(struct str bytes, struct buf *out, struct err *e)
 	EVP_EncodeFinal(ctx, (unsigned char *)text + n, &last);
 	buf_commit(out, (size_t)n + (size_t)last);
 	return 0;
-}
-
-static bool is_blank(char c)
-{
-	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
 /* Appends the text without its white space. */
@@ -102,37 +96,7 @@ int certs_only_decode(struct str text, STACK_OF(X509) * *ret, struct err *e)
 	return *ret ? 0 : err_oom(e);
 }
 
-/* --- PEM and pins --- */
-
-int x509_read_pem(struct str pem, STACK_OF(X509) * *ret, struct err *e)
-{
-	AUTO(BIO_free_all_auto) BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
-	AUTO(x509_stack_free_auto) STACK_OF(X509) *certs = sk_X509_new_null();
-	if (!bio || !certs)
-		return err_oom(e);
-	X509 *cert;
-	while ((cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
-		if (!sk_X509_push(certs, cert)) {
-			X509_free(cert);
-			return err_oom(e);
-		}
-	ERR_clear_error(); /* the end of the text */
-	if (sk_X509_num(certs) < 1)
-		return err_set(e, ERR_REJECT, "no certificate in PEM form");
-	*ret = TAKE(certs);
-	return 0;
-}
-
-int x509_write_pem(X509 *cert, struct buf *out, struct err *e)
-{
-	AUTO(BIO_free_all_auto) BIO *bio = BIO_new(BIO_s_mem());
-	if (!bio || !PEM_write_bio_X509(bio, cert))
-		return err_openssl(e, ERR_FATAL, "write a certificate");
-	char *text;
-	long n = BIO_get_mem_data(bio, &text);
-	buf_add(out, text, (size_t)n);
-	return buf_check(out, e);
-}
+/* --- pins --- */
 
 int x509_pin(X509 *cert, uint8_t ret[X509_PIN_BYTES], struct err *e)
 {

@@ -19,10 +19,6 @@ MUST_CHECK int certs_only_encode(STACK_OF(X509) * certs, struct buf *out, struct
 /* At least one certificate. Free with x509_stack_free. */
 MUST_CHECK int certs_only_decode(struct str text, STACK_OF(X509) * *ret, struct err *e);
 
-/* As x509_read_file, from memory. */
-MUST_CHECK int x509_read_pem(struct str pem, STACK_OF(X509) * *ret, struct err *e);
-MUST_CHECK int x509_write_pem(X509 *cert, struct buf *out, struct err *e);
-
 /* SHA-256 of the SubjectPublicKeyInfo: of a root, what a device is told before it ever connects. It stays when
  * the root's certificate is made anew with the same key. */
 enum { X509_PIN_BYTES = 32 };

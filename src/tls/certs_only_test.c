@@ -79,24 +79,6 @@ static void other_texts_are_refused(void **state)
 	}
 }
 
-static void pem_comes_out_as_it_went_in(void **state)
-{
-	(void)state;
-	struct err e = ERR_INIT;
-	AUTO(buf_auto) struct buf pem;
-	buf_init(&pem, 1 << 16);
-	assert_int_equal(x509_write_pem(issuing.cert, &pem, &e), 0);
-	buf_add_str(&pem, STR("some text between\n"));
-	assert_int_equal(x509_write_pem(root.cert, &pem, &e), 0);
-	AUTO(x509_stack_free_auto) STACK_OF(X509) *got = NULL;
-	assert_int_equal(x509_read_pem(buf_str(&pem), &got, &e), 0);
-	assert_int_equal(sk_X509_num(got), 2);
-	assert_int_equal(X509_cmp(sk_X509_value(got, 0), issuing.cert), 0);
-	STACK_OF(X509) *none = NULL;
-	assert_int_equal(x509_read_pem(STR("nothing here"), &none, &e), -1);
-	assert_int_equal(ERR_peek_error(), 0);
-}
-
 static void pins_tell_roots_apart(void **state)
 {
 	(void)state;
@@ -114,7 +96,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(comes_out_as_it_went_in),
 		cmocka_unit_test(other_texts_are_refused),
-		cmocka_unit_test(pem_comes_out_as_it_went_in),
 		cmocka_unit_test(pins_tell_roots_apart),
 	};
 	return cmocka_run_group_tests_name("certs only", tests, set_up, tear_down);

@@ -2,6 +2,7 @@
 #include "tls/openssl.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <stdio.h>
@@ -84,29 +85,68 @@ static bool pem_ended(void)
 	return true;
 }
 
+/* All certificates up to the end, or one more than `max`: the caller says that they are too many. */
+static int read_certs(BIO *in, int max, STACK_OF(X509) * *ret, struct err *e)
+{
+	AUTO(x509_stack_free_auto) STACK_OF(X509) *certs = sk_X509_new_null();
+	if (!certs)
+		return err_oom(e);
+	for (X509 *cert; sk_X509_num(certs) <= max && (cert = PEM_read_bio_X509(in, NULL, NULL, NULL));)
+		if (!sk_X509_push(certs, cert)) {
+			X509_free(cert);
+			return err_oom(e);
+		}
+	if (sk_X509_num(certs) <= max && !pem_ended())
+		return err_openssl(e, ERR_REJECT, "bad certificate");
+	*ret = TAKE(certs);
+	return 0;
+}
+
 int x509_read_file(const char *path, STACK_OF(X509) * *ret, struct err *e)
 {
 	AUTO(BIO_free_all_auto) BIO *file = NULL;
+	AUTO(x509_stack_free_auto) STACK_OF(X509) *certs = NULL;
+	struct err why = ERR_INIT;
 	if (bio_open_file(path, false, &file, e) < 0)
 		return -1;
-	AUTO(x509_stack_free_auto) STACK_OF(X509) *certificates = sk_X509_new_null();
-	if (!certificates)
-		return err_oom(e);
-	for (X509 *cert; (cert = PEM_read_bio_X509(file, NULL, NULL, NULL)) != NULL;) {
-		if (sk_X509_num(certificates) == CERTIFICATES_MAX || !sk_X509_push(certificates, cert)) {
-			X509_free(cert);
-			return err_set(
-				e, ERR_FATAL, "'%s' has more than %d certificates", path, CERTIFICATES_MAX);
-		}
-	}
-	if (!pem_ended()) {
-		err_openssl(e, ERR_FATAL, "bad certificate");
-		return err_context(e, "'%s'", path);
-	}
-	if (sk_X509_num(certificates) == 0)
+	if (read_certs(file, CERTIFICATES_MAX, &certs, &why) < 0)
+		return err_set(e, why.kind == ERR_REJECT ? ERR_FATAL : why.kind, "'%s': %s", path, why.text);
+	if (sk_X509_num(certs) > CERTIFICATES_MAX)
+		return err_set(e, ERR_FATAL, "'%s' has more than %d certificates", path, CERTIFICATES_MAX);
+	if (sk_X509_num(certs) == 0)
 		return err_set(e, ERR_FATAL, "'%s' has no certificate in PEM", path);
-	*ret = TAKE(certificates);
+	*ret = TAKE(certs);
 	return 0;
+}
+
+int x509_read_pem(struct str pem, STACK_OF(X509) * *ret, struct err *e)
+{
+	AUTO(BIO_free_all_auto) BIO *in = BIO_new_mem_buf(pem.n ? pem.p : "", (int)pem.n);
+	AUTO(x509_stack_free_auto) STACK_OF(X509) *certs = NULL;
+	if (!in)
+		return err_oom(e);
+	if (read_certs(in, INT_MAX - 1, &certs, e) < 0)
+		return -1;
+	if (sk_X509_num(certs) == 0)
+		return err_set(e, ERR_REJECT, "no certificate in PEM");
+	*ret = TAKE(certs);
+	return 0;
+}
+
+struct str str_of_bio(BIO *bio)
+{
+	char *text;
+	long n = BIO_get_mem_data(bio, &text);
+	return str_mem(text, (size_t)n);
+}
+
+int x509_write_pem(X509 *cert, struct buf *out, struct err *e)
+{
+	AUTO(BIO_free_all_auto) BIO *bio = BIO_new(BIO_s_mem());
+	if (!bio || !PEM_write_bio_X509(bio, cert))
+		return err_openssl(e, ERR_FATAL, "write a certificate");
+	buf_add_str(out, str_of_bio(bio));
+	return buf_check(out, e);
 }
 
 /* In place of OpenSSL's own, which would ask on the terminal. */

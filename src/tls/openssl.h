@@ -11,6 +11,7 @@
 #include <openssl/x509v3.h>
 
 #include "base/auto.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/str.h"
@@ -25,6 +26,12 @@ MUST_CHECK bool wall_of_asn1(const ASN1_TIME *t, struct wall *ret);
  * ERR_FATAL with the path. Free with x509_stack_free. */
 MUST_CHECK int x509_read_file(const char *path, STACK_OF(X509) * *ret, struct err *e);
 
+/* The same from memory, however many. ERR_REJECT. */
+MUST_CHECK int x509_read_pem(struct str pem, STACK_OF(X509) * *ret, struct err *e);
+
+/* Appends the certificate as PEM. */
+MUST_CHECK int x509_write_pem(X509 *cert, struct buf *out, struct err *e);
+
 /* The private key of a PEM file that only its owner may read (a file of root's: also its group), not
  * encrypted. ERR_FATAL with the path. */
 MUST_CHECK int key_read_file(const char *path, EVP_PKEY **ret, struct err *e);
@@ -37,6 +44,9 @@ static inline struct str str_of_asn1(const ASN1_STRING *s)
 {
 	return str_mem(ASN1_STRING_get0_data(s), (size_t)ASN1_STRING_length(s));
 }
+
+/* What was written into a memory BIO, not copied. */
+struct str str_of_bio(BIO *bio);
 
 static inline void x509_stack_free(STACK_OF(X509) * chain)
 {
