@@ -52,6 +52,10 @@ struct str http_header(const struct http_request *r, struct str name);
 /* Value of a query parameter, percent-decoded into the arena; .p NULL when absent. */
 struct str http_query(struct http_request *r, struct str name);
 
+/* It waits for something that may be long in coming, and does nothing meanwhile: it gives its place among the requests
+ * in flight back. How many can wait is bounded by connections and streams. */
+void http_wait(struct http_request *r);
+
 /* --- answering --- */
 
 /* Adds a header to the answer; before http_reply. Name and value are copied; bad characters in the name are a bug of

@@ -348,14 +348,24 @@ static void take_place(struct request *r)
 	}
 }
 
+static void leave_place(struct request *r)
+{
+	if (r->counted)
+		count_in_flight(r->conn->shard, -1);
+	r->counted = false;
+}
+
+void http_wait(struct http_request *r)
+{
+	leave_place(request_of(r));
+}
+
 void request_answered(struct request *r)
 {
 	drop_body(r);
 	r->state = REQUEST_ANSWERED;
 	count_answer(r, r->answer.body.n);
-	if (r->counted)
-		count_in_flight(r->conn->shard, -1);
-	r->counted = false;
+	leave_place(r);
 }
 
 static void reply_refusal(struct request *r)

@@ -95,6 +95,12 @@ static void hold(struct http_request *r)
 	sem_post(&was_held);
 }
 
+static void wait_long(struct http_request *r)
+{
+	http_wait(r);
+	hold(r);
+}
+
 static void let_go(void *arg)
 {
 	unsigned keep = *(unsigned *)arg;
@@ -115,6 +121,7 @@ static const struct http_route routes[] = {
 	{"GET", "/failed", ROLE_BIT(ROLE_NONE), .handler = too_large_to_answer},
 	{"GET", "/same", ROLE_BIT(ROLE_NONE), .handler = not_modified},
 	{"GET", "/hold", ROLE_BIT(ROLE_NONE), .handler = hold},
+	{"GET", "/wait", ROLE_BIT(ROLE_NONE), .handler = wait_long},
 	{"GET", "/secret", ROLE_BIT(ROLE_ADMIN), .handler = echo},
 	{"GET", "/local", ROLE_BIT(ROLE_ADMIN), .local = true, .handler = echo},
 	{NULL},
@@ -678,6 +685,36 @@ static void requests_in_flight_are_bounded(void **state)
 	stop();
 }
 
+static void waiting_requests_take_no_place(void **state)
+{
+	struct http_limits l;
+	http_limits_default(&l);
+	l.requests_in_flight = 1;
+	start_with(&l);
+	int waiting = connect_to(0), working = connect_to(0), refused = connect_to(0);
+	struct buf in = new_buf();
+	send_str(waiting, STR("GET /wait HTTP/1.1\r\n" HOST "\r\n"));
+	wait_for(&was_held);
+	send_str(working, hold_request);
+	wait_for(&was_held);
+	send_str(refused, hold_request);
+	until_has(refused, &in, "HTTP/1.1 503 ", 1);
+	release_held(0);
+	buf_reset(&in);
+	until_has(waiting, &in, "held 0", 1);
+	/* A place is given back once. */
+	send_str(working, hold_request);
+	wait_for(&was_held);
+	buf_reset(&in);
+	send_str(refused, hold_request);
+	until_has(refused, &in, "HTTP/1.1 503 ", 1);
+	close(waiting);
+	close(working);
+	close(refused);
+	buf_clear(&in);
+	stop();
+}
+
 static void bodies_in_memory_are_bounded(void **state)
 {
 	struct http_limits l;
@@ -985,6 +1022,7 @@ int main(void)
 		cmocka_unit_test(peers_that_do_not_read_are_cut),
 		cmocka_unit_test(connections_are_bounded),
 		cmocka_unit_test(requests_in_flight_are_bounded),
+		cmocka_unit_test(waiting_requests_take_no_place),
 		cmocka_unit_test(bodies_in_memory_are_bounded),
 		cmocka_unit_test_setup_teardown(pipelined_answers_are_bounded, setup, teardown),
 		cmocka_unit_test(answers_in_memory_are_bounded),

@@ -2,7 +2,8 @@
  *
  * GET /internal/revocations?after=N answers at once when there are changes past N, else it waits until there
  * is one or until 30 s are over; so a revocation reaches every proxy within one round trip. Waiting requests
- * hold no thread.
+ * hold no thread, and no place among the requests in flight: however few of those there are, deliveries get
+ * theirs.
  *
  * A change number means something only in the history that it was given out in, and a restored backup starts
  * another one from an older number. So every answer names an epoch, drawn when the server starts, and a proxy
@@ -96,7 +97,9 @@ void server_get_changes(struct http_request *r)
 		s->feed_waiters = waiter;
 	}
 	pthread_mutex_unlock(&s->feed_lock);
-	if (!wait)
+	if (wait)
+		http_wait(r);
+	else
 		job_start(r, s->pool, run_changes);
 }
 
