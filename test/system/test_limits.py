@@ -1,7 +1,6 @@
 """Every limit and every deadline of the ingest listener: it holds, it is counted, and others are not harmed."""
 import json
 import shutil
-import signal
 import socket
 import ssl
 import time
@@ -422,7 +421,7 @@ def test_pipelined_answers_that_nobody_reads(start):
 
 def test_streams_whose_answers_nobody_reads(start):
     """As many as one connection is given; those past it are asked to come again."""
-    site = start()
+    site = start(drain_timeout="500ms")  # which nobody reads either
     rejections = Rejections(site, "answer_room")
     with Http2(site.daemon.address(), site.identity) as deaf:
         deaf.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
@@ -469,9 +468,7 @@ def test_limits_can_be_changed_while_it_runs(start):
     with site.client() as client:
         assert client.get("/livez").status == 200
         assert not is_refused(site)
-        with (site.daemon.data / "sealpost.yaml").open("a") as file:
-            file.write("connections_max: 1\n")
-        site.daemon.signal(signal.SIGHUP)
+        site.daemon.proxy.configure({"connections_max": 1})
         eventually(lambda: is_refused(site), "the new limit holds")
         assert client.post().status == 202
     # The new limit is the metrics listener's too: one at a time.

@@ -2,8 +2,8 @@
 
 
 def test_a_second_daemon_on_the_same_data_is_refused(site, make_daemon):
-    other = make_daemon()
-    other.data = site.daemon.data
-    other.spawn()
-    assert other.wait() == 1
-    assert str(site.daemon.data) in other.log()
+    for running, other in zip(site.daemon.roles, make_daemon().roles):
+        other.data = running.data
+        other.spawn()
+        assert other.wait() == 1
+        assert str(running.data) in other.log()

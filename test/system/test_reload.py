@@ -1,6 +1,7 @@
 """Certificates and configuration replaced while clients are connected: by SIGHUP, and when the files change."""
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -17,10 +18,11 @@ def install(directory, *files):
         os.replace(fresh, directory / file.name)
 
 
-def write_config(daemon, text):
-    source = daemon.directory / "sealpost.yaml"
+def write_config(site, text):
+    """For the process that clients talk to."""
+    source = site.daemon.proxy.directory / "sealpost.yaml"
     source.write_text(text)
-    install(daemon.data, source)
+    install(site.daemon.proxy.data, source)
 
 
 def certificate_shown(site):
@@ -30,12 +32,30 @@ def certificate_shown(site):
         return client.connection.sock.getpeercert(True)
 
 
+def replace_certificate(site, *files):
+    install(site.daemon.proxy.certificate_files[0].parent, *files)
+
+
+def log(site):
+    return site.daemon.proxy.log()
+
+
+def last(site, event):
+    """The last line of that event, and what came after it."""
+    _, found, after = log(site).rpartition(event)
+    line, _, rest = after.partition("\n")
+    return found + line, rest
+
+
 @pytest.fixture
 def two_certificates(make_daemon, tmp_path):
     """A running daemon with a listener's certificate of its own, and the files of an older one that is still good."""
     daemon = make_daemon()
-    older = [shutil.move(daemon.data / "tls" / f"proxy.{suffix}", tmp_path) for suffix in ("pem", "key")]
-    return Site(daemon.start()), [type(tmp_path)(f) for f in older]
+    files = daemon.proxy.certificate_files
+    older = [Path(shutil.move(file, tmp_path)) for file in files]
+    if daemon.proxy is not daemon:  # `up` makes itself another one
+        daemon.issue(files[0].stem, "--role", "proxy", "--san", "127.0.0.1")
+    return Site(daemon.start()), older
 
 
 @pytest.mark.threads
@@ -43,7 +63,7 @@ def test_a_replaced_certificate_drops_nobody(two_certificates):
     site, older = two_certificates
     before = certificate_shown(site)
     load = Load(site.daemon.address(), site.identity, connections=4)
-    install(site.daemon.data / "tls", *older)
+    replace_certificate(site, *older)
     eventually(lambda: certificate_shown(site) != before, "new handshakes see the other certificate")
     goal = len(load.acknowledged) + 50
     eventually(lambda: len(load.acknowledged) >= goal, "the load goes on")
@@ -57,44 +77,45 @@ def test_a_certificate_without_its_key_waits_for_it(two_certificates):
     """The pair is only half there for a while: no handshake fails meanwhile, and the whole pair is taken."""
     site, (cert, key) = two_certificates
     before = certificate_shown(site)
-    install(site.daemon.data / "tls", cert)
-    eventually(lambda: "daemon.reload_failed" in site.daemon.log(), "the half pair is refused")
+    replace_certificate(site, cert)
+    eventually(lambda: "daemon.reload_failed" in log(site), "the half pair is refused")
     assert certificate_shown(site) == before
-    install(site.daemon.data / "tls", key)
+    replace_certificate(site, key)
     eventually(lambda: certificate_shown(site) != before, "the whole pair is taken")
 
 
 def test_a_broken_certificate_changes_nothing(site):
     before = certificate_shown(site)
-    path = site.daemon.data / "tls" / "proxy.pem"
+    path, _ = site.daemon.proxy.certificate_files
     good = path.read_bytes()
     with site.client() as connected:
         assert connected.post().status == 202
         path.write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
-        write_config(site.daemon, "access_log: true\n")
-        eventually(lambda: "daemon.reload_failed" in site.daemon.log(), "the refusal is logged")
-        assert "proxy.pem" in site.daemon.log_tail(1)
+        write_config(site, "access_log: true\n")
+        eventually(lambda: "daemon.reload_failed" in log(site), "the refusal is logged")
+        assert path.name in last(site, "daemon.reload_failed")[0]
         assert connected.post().status == 202
         assert certificate_shown(site) == before
-        assert "http.request" not in site.daemon.log(), "nothing of the new configuration is in force"
+        assert "http.request" not in log(site), "nothing of the new configuration is in force"
         path.write_bytes(good)
-        eventually(lambda: "daemon.reloaded" in site.daemon.log(), "a good file ends it")
-        assert site.daemon.log().count("daemon.reload_failed") == 1, "one line for each change"
+        eventually(lambda: "daemon.reloaded" in last(site, "daemon.reload_failed")[1], "a good file ends it")
+        assert log(site).count("daemon.reload_failed") == 1, "one line for each change"
         assert connected.post().status == 202
-    eventually(lambda: "http.request" in site.daemon.log(), "the new configuration is in force")
+    eventually(lambda: "http.request" in log(site), "the new configuration is in force")
 
 
 def test_log_level_by_the_configuration_file(site):
-    write_config(site.daemon, "log_level: warn\nio_threads: 3\n")
-    eventually(lambda: "daemon.restart_needed" in site.daemon.log(), "the file is read again")
-    assert "options=io_threads" in site.daemon.log_tail(1)
-    write_config(site.daemon, "log_level: info\n")
-    eventually(lambda: "daemon.reloaded" in site.daemon.log(), "reloads are logged again")
+    write_config(site, "log_level: warn\nio_threads: 3\n")
+    eventually(lambda: "daemon.restart_needed" in log(site), "the file is read again")
+    assert "options=io_threads" in last(site, "daemon.restart_needed")[0]
+    write_config(site, "log_level: info\n")
+    eventually(lambda: "daemon.reloaded" in last(site, "daemon.restart_needed")[1], "reloads are logged again")
 
 
 def test_a_broken_configuration_changes_nothing(site):
-    write_config(site.daemon, "log_levle: debug\n")
-    eventually(lambda: "daemon.reload_failed" in site.daemon.log(), "the refusal is logged")
-    assert "log_levle" in site.daemon.log_tail(1) and "log_level" in site.daemon.log_tail(1)
+    write_config(site, "log_levle: debug\n")
+    eventually(lambda: "daemon.reload_failed" in log(site), "the refusal is logged")
+    refusal, _ = last(site, "daemon.reload_failed")
+    assert "log_levle" in refusal and "log_level" in refusal
     with Client(site.daemon.address(), site.identity) as client:
         assert client.post().status == 202

@@ -81,8 +81,8 @@ def test_address_in_use(site, make_daemon):
     host, port = site.daemon.address()
     other = make_daemon(settings={"ingest_listen": f"{host}:{port}"})
     other.spawn()
-    assert other.wait() == 1
-    assert f"{host}:{port}" in other.log() and not other.ready_file.exists()
+    assert other.proxy.wait() == 1
+    assert f"{host}:{port}" in other.log() and not other.proxy.ready_file.exists()
 
 
 def test_more_connections_than_allowed(make_daemon):

@@ -82,6 +82,34 @@ class Sealpost:
         self.process = None
         self.ready = {}
 
+    # --- who does what: one process here, several in RolesApart ---
+
+    @property
+    def roles(self):
+        return [self]
+
+    @property
+    def server(self):
+        """The process with store and CA."""
+        return self
+
+    @property
+    def proxy(self):
+        """The process that clients talk to."""
+        return self
+
+    @property
+    def worker(self):
+        """The process that delivers."""
+        return self
+
+    @property
+    def certificate_files(self):
+        """Certificate and key that the proxy shows to clients."""
+        own = self.data / "tls"
+        return [Path(self.settings.get(f"{what}_file", own / file))
+                for what, file in (("cert", "proxy.pem"), ("key", "proxy.key"))]
+
     # --- life and death ---
 
     def spawn(self):

@@ -1,7 +1,8 @@
 """Roles apart: a main server, proxies and workers, each a process of its own, with their queue on one Redis.
 
 RolesApart can stand in for a Sealpost (daemon.py): its command line is the main server's, where it listens for clients
-is the first proxy, what it said is what all said. Certificates are made once, in a template.
+is the first proxy, what it said is what all said. What is a matter of one process (its files, its metrics, its health)
+is asked of .server, .proxy or .worker. Certificates are made once, in a template.
 """
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ from daemon import CLIENT, START_TIMEOUT, Sealpost
 from redis import Redis, free_port
 
 LOOPBACK = "127.0.0.1"
+# What Site and tests ask of the ready file of the process that clients talk to; all else is the main server's.
+OF_THE_PROXY = ("pid", "ingest", "metrics")
 NAMES = {"proxy": ["proxy-0", "proxy-1"], "worker": ["worker-0", "worker-1", "worker-2", "worker-3"]}
 
 
@@ -54,15 +57,33 @@ class RolesApart:
     def roles(self):
         return [self.server, *self.proxies, *self.workers]
 
+    @property
+    def proxy(self):
+        return self.proxies[0]
+
+    @property
+    def worker(self):
+        return self.workers[0]
+
     # --- life and death ---
 
     def start(self, timeout=START_TIMEOUT):
-        """The main server first: a proxy that has never heard of it has no key to seal with."""
+        self.spawn(timeout)
+        for role in (*self.proxies, *self.workers):
+            role.wait_ready(timeout)
+        return self
+
+    def spawn(self, timeout=START_TIMEOUT):
+        """The main server is waited for: a proxy that has never heard of it has no key to seal with."""
         if self.redis.process is None:
             self.redis.start()
-        for role in self.roles:
-            role.start(timeout)
-        return self
+        self.server.start(timeout)
+        for role in (*self.proxies, *self.workers):
+            role.spawn()
+
+    def wait(self, timeout=60):
+        """0 once all have ended by themselves without a failure."""
+        return max(role.wait(timeout) for role in self.roles)
 
     def stop(self):
         """Clients' side first, as an operator would."""
@@ -94,18 +115,18 @@ class RolesApart:
 
     @property
     def ready(self):
-        return self.server.ready | self.proxies[0].ready
+        return self.server.ready | {k: v for k, v in self.proxy.ready.items() if k in OF_THE_PROXY}
 
     @property
     def pid(self):
-        return self.proxies[0].pid
+        return self.proxy.pid
 
     @property
     def process(self):
-        return self.proxies[0].process
+        return self.proxy.process
 
     def address(self, listener="ingest"):
-        return (self.server if listener == "server" else self.proxies[0]).address(listener)
+        return (self.server if listener == "server" else self.proxy).address(listener)
 
     def log(self):
         return "".join(role.log() for role in self.roles)
