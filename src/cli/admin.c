@@ -297,3 +297,11 @@ char *admin_path_of(const char *base, const char *name, const char *tail)
 	buf_add_str(&out, str_of(tail));
 	return path_end(&out);
 }
+
+void admin_note_new_domain(const json_t *answer)
+{
+	if (json_is_true(json_object_get(answer, "new_domain")))
+		fprintf(stderr,
+			"note: '%s' is a new domain: no client belonged to it, and the configuration does not list it\n",
+			json_text(answer, "domain"));
+}

@@ -71,4 +71,7 @@ char *admin_path_of(const char *base, const char *name, const char *tail);
 		"config", ARG_TEXT, &(s).file, "FILE", "configuration; default DIR/sealpost.yaml"            \
 	}
 
+/* Says on stderr that the domain in an answer is a new one: it may be a typing mistake. */
+void admin_note_new_domain(const json_t *answer);
+
 #endif

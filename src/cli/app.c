@@ -145,12 +145,15 @@ static void collect(void *arg)
 
 /* --- what init makes --- */
 
-static const char config_template[] =
+const char app_config_template[] =
 	"# Configuration of Sealpost. `sealpost config reference` explains every option,\n"
 	"# `sealpost config show` prints what is in force and where it comes from.\n"
 	"#\n"
 	"# ingest_listen: 0.0.0.0:8001     # let other machines in\n"
-	"# tls_names: broker.example.com   # and name this one in its certificate\n";
+	"# tls_names: broker.example.com   # and name this one in its certificate\n"
+	"#\n"
+	"# domains:                        # once one is listed, new clients must belong to one that is\n"
+	"#   example.com:\n";
 
 static const char *const signer_argv[] = {"/proc/self/exe", "signer", NULL};
 
@@ -226,7 +229,8 @@ int app_init(const struct paths *paths, const struct config *config, enum app_mo
 		return -1;
 	if (make_directories(paths, e) < 0 || file_lock(paths->lock, &lock_fd, e) < 0)
 		return -1;
-	if (stat(paths->config, &st) < 0 && file_replace(paths->config, 0600, str_of(config_template), e) < 0)
+	if (stat(paths->config, &st) < 0 &&
+		file_replace(paths->config, 0600, str_of(app_config_template), e) < 0)
 		return -1;
 	if (mode & (APP_PROXY | APP_WORKER))
 		return 0;

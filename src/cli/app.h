@@ -23,6 +23,9 @@ enum app_mode {
 
 struct app;
 
+/* The configuration file of a new data directory: comments only. */
+extern const char app_config_template[];
+
 /* Makes data directory, configuration file, keys and CA where they are missing; without keys and CA for a
  * proxy or a worker. Takes and frees the lock. */
 MUST_CHECK int app_init(

@@ -95,6 +95,7 @@ static int add_key(const struct issue *in, json_t *body, struct err *e)
 
 static void print_issued(const struct issue *in, json_t *answer)
 {
+	admin_note_new_domain(answer);
 	if (in->json) {
 		json_object_del(answer, "private_key_pem");
 		print_json(answer);

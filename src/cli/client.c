@@ -163,6 +163,7 @@ static int order_token(struct order *o, const char *path, const char *name, stru
 		return -1;
 	if (admin_once(&o->settings, "POST", path, body, &answer, e) < 0)
 		return -1;
+	admin_note_new_domain(answer);
 	if (o->json)
 		print_json(answer);
 	else

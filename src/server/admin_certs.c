@@ -96,6 +96,7 @@ struct order {
 	struct server_order order;
 	struct server_names names;
 	struct buf spki, key_pem;
+	bool new_domain;
 };
 
 /* An array of strings, up to SERVER_NAMES_MAX. */
@@ -192,6 +193,8 @@ static void answer_issued(
 	json_put_str(&w, "ca_pem", ca_bundle(s->ca));
 	if (o->key_pem.n)
 		json_put_str(&w, "private_key_pem", buf_str(&o->key_pem));
+	if (o->new_domain)
+		json_put_bool(&w, "new_domain", true);
 	json_close_object(&w);
 	j->status = 201;
 }
@@ -202,7 +205,8 @@ static void issue(struct job *j, struct server *s, struct order *o)
 	struct ca_issued issued;
 	struct err e = ERR_INIT;
 	o->order.public_key_der = buf_str(&o->spki);
-	if (server_issue(s, &actor, &o->order, &issued, &e) < 0) {
+	if (server_domain_is_new(s, &o->order, &o->new_domain, &e) < 0 ||
+		server_issue(s, &actor, &o->order, &issued, &e) < 0) {
 		job_fail(j, &e);
 		return;
 	}

@@ -55,6 +55,7 @@ struct wish {
 	char secret[ENROLL_SECRET_CHARS + 1];
 	struct str role;
 	int64_t valid_s, uses;
+	bool new_domain;
 };
 
 static bool take_wish(struct job *j, const json_t *in, struct wish *ret)
@@ -77,7 +78,7 @@ static bool take_wish(struct job *j, const json_t *in, struct wish *ret)
 }
 
 /* What the certificates will be like must be possible now, not only when the device asks. */
-static bool check_wish(struct job *j, const struct wish *wish)
+static bool check_wish(struct job *j, struct wish *wish)
 {
 	const struct store_token *token = &wish->put.token;
 	struct server_order order = {.name = token->name, .domain = token->domain, .days = token->days};
@@ -91,7 +92,8 @@ static bool check_wish(struct job *j, const struct wish *wish)
 		job_invalid(j, "/names", "conflict", "only a role that serves has names in its certificate");
 		return false;
 	}
-	if (server_check_order(server_of(j->request), &order, &e) >= 0)
+	if (server_check_order(server_of(j->request), &order, &e) >= 0 &&
+		server_domain_is_new(server_of(j->request), &order, &wish->new_domain, &e) >= 0)
 		return true;
 	job_fail(j, &e);
 	return false;
@@ -142,6 +144,8 @@ static void answer_token(
 	json_put_str(&w, "url", str_of(token->url));
 	if (*token->send)
 		json_put_str(&w, "send", str_of(token->send));
+	if (wish->new_domain)
+		json_put_bool(&w, "new_domain", true);
 	json_close_object(&w);
 	j->status = 201;
 }

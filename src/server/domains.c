@@ -18,8 +18,19 @@ struct domains {
 	pthread_rwlock_t lock; /* guards what follows */
 	struct domain *all;
 	size_t count;
+	bool open; /* to those that are not listed */
 	int64_t retention_ms;
 };
+
+/* As options.def has them. */
+enum unlisted { UNLISTED_AUTO, UNLISTED_ACCEPT, UNLISTED_REFUSE };
+
+static bool is_open(const struct config *config)
+{
+	if (config->unlisted_domains == UNLISTED_AUTO)
+		return config->domain_count == 0;
+	return config->unlisted_domains == UNLISTED_ACCEPT;
+}
 
 int domains_reload(struct domains *d, const struct config *config, struct err *e)
 {
@@ -37,6 +48,7 @@ int domains_reload(struct domains *d, const struct config *config, struct err *e
 	struct domain *old = d->all;
 	d->all = all;
 	d->count = config->domain_count;
+	d->open = is_open(config);
 	d->retention_ms = config->retention;
 	pthread_rwlock_unlock(&d->lock);
 	free(old);
@@ -90,14 +102,22 @@ int domains_check(struct domains *d, struct str name, struct err *e)
 {
 	char known[ERR_TEXT_BYTES / 2];
 	pthread_rwlock_rdlock(&d->lock);
-	bool good = d->count == 0 || find(d, name);
+	bool good = d->open || find(d, name);
 	if (!good)
 		list_names(d, known, sizeof(known));
 	pthread_rwlock_unlock(&d->lock);
 	if (good)
 		return 0;
-	return err_set(
-		e, ERR_REJECT, "the configuration lists no domain '%.*s', only: %s", STR_ARG(name), known);
+	return err_set(e, ERR_REJECT, "the configuration lists no domain '%.*s', only: %s", STR_ARG(name),
+		*known ? known : "none at all");
+}
+
+bool domains_listed(struct domains *d, struct str name)
+{
+	pthread_rwlock_rdlock(&d->lock);
+	bool listed = find(d, name);
+	pthread_rwlock_unlock(&d->lock);
+	return listed;
 }
 
 bool domains_display_name(struct domains *d, struct str name, char *out)

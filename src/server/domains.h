@@ -1,7 +1,7 @@
 /* domains.h - the domains that the configuration lists, for the main server.
  *
- * As long as it lists none, clients may belong to any domain. Once it lists one, a client must belong to one of
- * those; what was issued before stays as it is, and can be renewed.
+ * A new client must belong to one of them; as long as none is listed, to any (`unlisted_domains` says otherwise). What was
+ * issued before stays as it is, and can be renewed.
  *
  * Ownership: new/free; texts are copied out.
  * Threads:   any; domains_reload from one at a time. */
@@ -20,6 +20,8 @@ MUST_CHECK int domains_reload(struct domains *d, const struct config *config, st
 
 /* Whether a new client may belong to it; ERR_REJECT names those that are known. */
 MUST_CHECK int domains_check(struct domains *d, struct str name, struct err *e);
+
+bool domains_listed(struct domains *d, struct str name);
 
 /* The name for people; false when it has none. `out` holds DOMAINS_DISPLAY_BYTES. */
 enum { DOMAINS_DISPLAY_BYTES = 256 };

@@ -42,6 +42,29 @@ static void an_unknown_domain_is_refused_with_the_known_ones(void **state)
 	domains_free(d);
 }
 
+static void what_is_not_listed_is_as_the_option_says(void **state)
+{
+	(void)state;
+	static const struct {
+		int unlisted;
+		size_t listed;
+		int of_listed, of_other;
+	} cases[] = {{0, 0, 0, 0}, {0, 2, 0, -1}, {1, 0, 0, 0}, {1, 2, 0, 0}, {2, 0, -1, -1}, {2, 2, 0, -1}};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct config c = {.domains = listed,
+			.domain_count = cases[i].listed,
+			.unlisted_domains = cases[i].unlisted};
+		struct domains *d;
+		struct err e = ERR_INIT;
+		assert_int_equal(domains_new(&c, &d, &e), 0);
+		assert_int_equal(domains_check(d, STR("a.example"), &e), cases[i].of_listed);
+		assert_int_equal(domains_check(d, STR("x.example"), &e), cases[i].of_other);
+		assert_int_equal(domains_listed(d, STR("a.example")), cases[i].listed > 0);
+		assert_false(domains_listed(d, STR("x.example")));
+		domains_free(d);
+	}
+}
+
 static void a_domain_keeps_what_it_does_not_say_from_the_general_options(void **state)
 {
 	(void)state;
@@ -69,6 +92,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(any_domain_is_good_while_none_is_listed),
 		cmocka_unit_test(an_unknown_domain_is_refused_with_the_known_ones),
+		cmocka_unit_test(what_is_not_listed_is_as_the_option_says),
 		cmocka_unit_test(a_domain_keeps_what_it_does_not_say_from_the_general_options),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,6 +28,22 @@ int server_check_order(const struct server *s, const struct server_order *order,
 	return 0;
 }
 
+int server_domain_is_new(struct server *s, const struct server_order *order, bool *ret, struct err *e)
+{
+	AUTO(arena_auto) struct arena arena;
+	struct store_client *anyone;
+	unsigned count;
+	arena_init(&arena, JOB_ARENA_BYTES);
+	*ret = false;
+	if (order->role != ROLE_CLIENT || order->renews.serial_bytes ||
+		domains_listed(s->domains, order->domain))
+		return 0;
+	if (store_read_clients(s->store, order->domain, STR(""), 1, &arena, &anyone, &count, e) < 0)
+		return -1;
+	*ret = count == 0;
+	return 0;
+}
+
 static int register_cert(
 	struct server *s, const struct server_order *order, const struct ca_issued *issued, struct err *e)
 {

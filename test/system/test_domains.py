@@ -1,9 +1,11 @@
 """Domains: which clients there may be, and what is different from one domain to the next."""
+import json
 import signal
 
 import pytest
 
 from client import Client
+from daemon import run_cli
 from waiting import eventually
 
 LISTED = """
@@ -28,6 +30,42 @@ def test_any_domain_while_none_is_listed(make_daemon):
     daemon = make_daemon()
     assert issue(daemon, "a", "--domain", "anything.example").returncode == 0
     assert issue(daemon, "b").returncode == 0
+
+
+def test_a_domain_that_nobody_had_is_pointed_out(make_daemon):
+    """Nothing is listed, so it may be meant; or it is a typing mistake."""
+    daemon = make_daemon()
+    note = "note: 'exmaple.com' is a new domain"
+    assert note in issue(daemon, "a", "--domain", "exmaple.com").stderr
+    assert issue(daemon, "b", "--domain", "exmaple.com").stderr == ""
+    assert issue(daemon, "w", "--role", "worker", "--domain", "workers").stderr == ""
+    assert daemon.json("client", "add", "c", "--domain", "third.example")["new_domain"] is True
+    configure(daemon, LISTED)
+    assert issue(daemon, "d", "--domain", "slow.example").stderr == ""
+
+
+def test_refused_from_the_start_where_the_option_says_so(make_daemon):
+    daemon = configure(make_daemon(), "unlisted_domains: refuse\n")
+    result = issue(daemon, "a", "--domain", "example.com")
+    assert result.returncode == 1 and "none at all" in result.stderr
+    configure(daemon, "unlisted_domains: accept\n" + LISTED)
+    assert issue(daemon, "a", "--domain", "elsewhere.example").returncode == 0
+
+
+def test_init_lists_the_first_domains(tmp_path):
+    data = tmp_path / "data"
+    init = ("init", "--data", data, "--domain", "example.com", "--domain", "b.example", "--domain", "example.com")
+    run_cli(*init)
+    run_cli(*init)  # safe to repeat
+    shown = json.loads(run_cli("config", "show", "--config", data / "sealpost.yaml", "--json").stdout)
+    assert list(shown["domains"]) == ["b.example", "example.com"]
+    refused = run_cli("client", "add", "a", "--domain", "exmaple.com", "--data", data, check=False)
+    assert refused.returncode == 1 and "b.example, example.com" in refused.stderr
+    run_cli("client", "add", "a", "--domain", "example.com", "--data", data)
+    later = run_cli("init", "--data", data, "--domain", "c.example", check=False)
+    assert later.returncode == 1 and "add 'c.example' under domains:" in later.stderr
+    wrong = run_cli("init", "--data", tmp_path / "other", "--domain", "a b", check=False)
+    assert wrong.returncode == 1 and not (tmp_path / "other").exists()
 
 
 def test_unknown_domains_are_refused_with_the_known_ones(make_daemon):
