@@ -1,7 +1,7 @@
 """Many clients that are slow on purpose: all are cut at their deadline, and a good client does not notice them.
 
-SEALPOST_SLOW is how many there are of each kind, SEALPOST_SLOW_KINDS names the kinds (of slow.KINDS). What a good client sees with and without them is printed (pytest -s),
-never asserted.
+SEALPOST_SLOW is how many there are of each kind, SEALPOST_SLOW_KINDS names the kinds (of slow.KINDS). What a good client
+sees with and without them is printed (pytest -s), never asserted.
 """
 import json
 import os
@@ -16,7 +16,7 @@ from waiting import eventually
 
 COUNT = int(os.environ.get("SEALPOST_SLOW", "100"))
 KINDS = os.environ.get("SEALPOST_SLOW_KINDS", ",".join(slow.KINDS)).split(",")
-DEADLINE_S = 4 if COUNT < 1000 else 10
+DEADLINE_S, GOOD_RATE, GOOD_FOR = (4, 100, "3s") if COUNT < 1000 else (10, 500, "6s")
 # How much later than its deadline a connection may be seen to end: the tick, and a machine that is busy.
 LATE_S = 20
 COUNTED = [
@@ -42,11 +42,11 @@ def patient_site(make_daemon):
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def good_client(site, duration="3s"):
+def good_client(site):
     """A modest load on open connections; its figures."""
     who = site.identity
     result = run_cli("bench", "ingest", "--url", site.daemon.ready["ingest"], "--cert", who.cert, "--key", who.key,
-                     "--ca", who.ca, "--connections", "4", "--rate", "100", "--duration", duration, "--json")
+                     "--ca", who.ca, "--connections", "8", "--rate", str(GOOD_RATE), "--duration", GOOD_FOR, "--json")
     return json.loads(result.stdout)
 
 

@@ -79,7 +79,6 @@ static struct connection *pop_idle(struct load_worker *w)
 	w->idle = c->next_idle;
 	if (!w->idle)
 		w->idle_last = &w->idle;
-	w->shut_last = &w->shut;
 	c->idle = false;
 	return c;
 }
