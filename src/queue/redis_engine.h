@@ -73,7 +73,7 @@ struct redis_queue {
 	struct buf now, record; /* scratch: commands that are sent at once; a record */
 };
 
-/* --- commands --- */
+/* --- redis_calls.c --- */
 
 /* Appends EVALSHA of the script up to the partition's key; `count` arguments have to follow. */
 void redis_eval(
@@ -87,21 +87,45 @@ static inline struct str redis_id(const struct uuid *id)
 	return str_mem(id->b, sizeof(id->b));
 }
 
+/* Makes room for one more element. */
+MUST_CHECK int redis_reserve(void **items, size_t item_bytes, size_t count, size_t *room, struct err *e);
+
 /* Notes what the next reply to `out` is for. */
 MUST_CHECK int redis_promise(struct redis_queue *q, const struct redis_pending *p, struct err *e);
 
 /* Sends q->now, `count` commands, and resets it. */
 MUST_CHECK int redis_now(struct redis_queue *q, struct redis_exchange *x, struct err *e);
 
-/* Commands for a look at every partition, as many as there are, and what becomes of the n-th reply. */
-void redis_add_looks(struct redis_queue *q, struct buf *out);
-int redis_take_look(struct redis_queue *q, unsigned part, const redisReply *reply, struct err *e);
-void redis_looked(struct redis_queue *q);
-
 struct str redis_text(const redisReply *reply);
 
 /* Every script answers as it should, unless somebody changed its keys by hand. */
 int redis_odd_answer(struct err *e);
+
+/* --- redis_looks.c --- */
+
+/* Commands for a look at every partition, as many as there are, and what becomes of the n-th reply. */
+void redis_add_looks(struct redis_queue *q, struct buf *out);
+MUST_CHECK int redis_take_look(struct redis_queue *q, unsigned part, const redisReply *reply, struct err *e);
+void redis_looked(struct redis_queue *q);
+
+/* A look that goes with nothing else. */
+MUST_CHECK int redis_look(struct redis_queue *q, struct err *e);
+
+/* Whether something is due by the last look; *ret_next is moved to when something falls due or runs out, where
+ * that is sooner. */
+bool redis_foresee(const struct redis_queue *q, struct mono now, struct mono *ret_next);
+
+MUST_CHECK int redis_stats(void *state, struct queue_stats *stats, struct err *e);
+uint64_t redis_floor_key(void *state);
+
+/* --- redis_puts.c --- */
+
+MUST_CHECK int redis_put(void *state, struct queue_put *put, struct err *e);
+
+/* The partition's puts become a command of the group, whose reply tells each what became of it. */
+MUST_CHECK int redis_close_puts(struct redis_queue *q, unsigned part, struct err *e);
+MUST_CHECK int redis_answer_puts(
+	struct redis_queue *q, const struct redis_pending *p, const redisReply *reply, struct err *e);
 
 /* --- redis_leases.c --- */
 

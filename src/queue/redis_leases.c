@@ -63,14 +63,8 @@ static struct uuid id_of(const struct queue_ref *ref)
 /* Remembers a batch of the group, in case that it is aborted. */
 static int note_token(struct redis_queue *q, uint64_t token, struct err *e)
 {
-	if (q->token_count == q->token_room) {
-		size_t room = q->token_room ? 2 * q->token_room : 16;
-		uint64_t *bigger = reallocarray(q->tokens, room, sizeof(*bigger));
-		if (!bigger)
-			return err_oom(e);
-		q->tokens = bigger;
-		q->token_room = room;
-	}
+	if (redis_reserve((void **)&q->tokens, sizeof(*q->tokens), q->token_count, &q->token_room, e) < 0)
+		return -1;
 	q->tokens[q->token_count++] = token;
 	return 0;
 }
