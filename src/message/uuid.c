@@ -135,6 +135,13 @@ uint64_t uuid_order_key(const struct uuid *id)
 	return ms << COUNTER_BITS | counter;
 }
 
+struct uuid uuid_of_order_key(uint64_t key)
+{
+	struct uuid id = {{0}};
+	set_key(&id, key);
+	return id;
+}
+
 struct wall uuid_time(const struct uuid *id)
 {
 	return (struct wall){(int64_t)(uuid_order_key(id) >> COUNTER_BITS)};

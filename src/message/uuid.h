@@ -45,6 +45,9 @@ struct uuid uuid_in_run(const struct uuid *first, unsigned index);
 
 /* ms << 16 | counter; fits int64_t until the year 6429. */
 uint64_t uuid_order_key(const struct uuid *id);
+
+/* The lowest id with this order key: its random bits are zero. */
+struct uuid uuid_of_order_key(uint64_t key);
 struct wall uuid_time(const struct uuid *id);
 
 /* Lower-case 8-4-4-4-12. */

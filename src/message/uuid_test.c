@@ -49,6 +49,12 @@ static void test_rfc_example(void **state)
 	assert_int_equal(uuid_order_key(&id), ((uint64_t)0x017f22e279b0 << 16) + 0xcc36);
 	uuid_format(&id, text);
 	assert_string_equal(text, "017f22e2-79b0-7cc3-98c4-dc0c0c07398f");
+
+	/* The same without its random bits, which the key has not. */
+	struct uuid lowest = uuid_of_order_key(uuid_order_key(&id));
+	uuid_format(&lowest, text);
+	assert_string_equal(text, "017f22e2-79b0-7cc3-98c4-000000000000");
+	assert_int_equal(uuid_order_key(&lowest), uuid_order_key(&id));
 }
 
 static void test_text_round_trip(void **state)

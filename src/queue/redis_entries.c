@@ -113,25 +113,12 @@ static int read_ids(
 	return read_rows(q, ret, e);
 }
 
-/* The lowest id with an order key above `key`. */
-static struct uuid id_behind(uint64_t key)
-{
-	struct uuid id = {{0}};
-	key++;
-	for (int i = 0; i < 6; i++)
-		id.b[i] = (uint8_t)(key >> (56 - 8 * i));
-	id.b[6] = (uint8_t)(0x70 | (key >> 12 & 0x0f));
-	id.b[7] = (uint8_t)(key >> 4);
-	id.b[8] = (uint8_t)(0x80 | (key & 0x0f) << 2);
-	return id;
-}
-
 /* Rows behind `key`, whole keys only: ids of several proxies may share one, and the next page starts behind the
  * last. *ret_more: there are others. */
 static int read_page(struct redis_queue *q, const char *sets, uint64_t key, struct page *ret, bool *ret_more,
 	struct err *e)
 {
-	struct uuid from = id_behind(key);
+	struct uuid from = uuid_of_order_key(key + 1);
 	for (unsigned part = 0; part < q->part_count; part++) {
 		redis_eval(q, &q->now, REDIS_ROWS, part, 4);
 		redis_word(&q->now, STR("p"));

@@ -63,18 +63,6 @@ static struct str last_reason(struct str history)
 	return attempt.reason;
 }
 
-/* An id with this order key and no random bits: RFC 9562 section 5.7. */
-static struct uuid uuid_of_key(uint64_t key)
-{
-	struct uuid id = {{0}};
-	for (int i = 0; i < 6; i++)
-		id.b[i] = (uint8_t)(key >> (56 - 8 * i));
-	id.b[6] = (uint8_t)(0x70 | (key >> 12 & 0x0f));
-	id.b[7] = (uint8_t)(key >> 4);
-	id.b[8] = (uint8_t)(0x80 | (key & 0x0f) << 2);
-	return id;
-}
-
 static enum message_state row_state(const struct row *row, bool leased)
 {
 	if (row->failed)
@@ -88,7 +76,7 @@ bool row_entry(const struct row *row, bool leased, struct queue_entry *ret)
 	bool whole = sealed_decode(row->record, &sealed, NULL) == 0;
 	if (!whole) {
 		sealed = (struct sealed){.client_id = STR(""), .domain = STR("")};
-		sealed.id = row->id ? *row->id : uuid_of_key(row->key);
+		sealed.id = row->id ? *row->id : uuid_of_order_key(row->key);
 		sealed.accepted_at = key_time(row->key);
 	}
 	*ret = (struct queue_entry){
