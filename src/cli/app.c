@@ -15,32 +15,26 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "ca/ca.h"
-#include "ca/confine.h"
+#include "cli/engines.h"
+#include "cli/home.h"
 #include "cli/own_certs.h"
+#include "cli/queue_report.h"
 #include "cli/self_usage.h"
 #include "loop/loop.h"
 #include "proxy/feed.h"
 #include "proxy/proxy.h"
 #include "proxy/upstream.h"
-#include "queue/driver.h"
-#include "queue/redis.h"
-#include "queue/spool.h"
 #include "role/access_log.h"
 #include "role/listener_limits.h"
 #include "role/version.h"
 #include "server/server.h"
-#include "store/driver.h"
 #include "worker/remote.h"
 #include "worker/worker.h"
 
 enum {
 	LOOPS_MAX = 64,
 	IO_THREADS_AUTO_MAX = 8,
-	STORE_LIMIT = 4096,
-	STORE_GROUP = 64,
 	CONNECT_TIMEOUT_MS = 5000,
-	SPOOL_RETRY_GROWTH = 10,
-	BACKDATE_MS = 5 * 60 * 1000,
 };
 
 /* A question to one loop: does it still turn? */
@@ -63,9 +57,7 @@ struct app {
 	struct registry *registry;
 	struct store *store;
 	struct queue *queue;
-	bool spooling; /* as last seen, for the log */
-	uint64_t spool_outages;
-	bool queue_away;
+	struct queue_report queue_report;
 	struct server *server;
 	struct feed *feed;
 	struct upstream *upstream;
@@ -83,45 +75,6 @@ struct app {
 
 /* --- metrics that are read on demand --- */
 
-static void observe_queue(void *arg, unsigned ops, int64_t commit_ns)
-{
-	(void)arg;
-	metric_observe(METRIC_GROUP_SIZE, ops);
-	metric_observe(METRIC_COMMIT_SECONDS, (uint64_t)commit_ns);
-}
-
-static void observe_store(void *arg, unsigned ops, int64_t commit_ns)
-{
-	(void)arg;
-	metric_observe(METRIC_STORE_GROUP_SIZE, ops);
-	metric_observe(METRIC_STORE_COMMIT_SECONDS, (uint64_t)commit_ns);
-}
-
-static double age_seconds(struct wall since)
-{
-	return since.ms ? (double)(clock_wall(&clock_system).ms - since.ms) / 1000 : 0;
-}
-
-static void collect_queue(const struct queue *queue)
-{
-	struct queue_glance glance;
-	queue_glance(queue, &glance);
-	const struct {
-		enum message_state state;
-		uint64_t count;
-	} counts[] = {{MESSAGE_QUEUED, glance.queued}, {MESSAGE_PROCESSING, glance.processing},
-		{MESSAGE_FAILED, glance.failed}};
-	for (size_t i = 0; i < ARRAY_LEN(counts); i++)
-		series_set(metric_series1(METRIC_QUEUE_MESSAGES, message_state_name(counts[i].state)),
-			(double)counts[i].count);
-	metric_set(METRIC_QUEUE_WAITING, glance.group.waiting);
-	metric_set(METRIC_QUEUE_OLDEST, age_seconds(glance.oldest_accepted_at));
-	metric_set(METRIC_QUEUE_OLDEST_DUE, age_seconds(glance.oldest_due_at));
-	metric_set(METRIC_SPOOL_ACTIVE, glance.spooling);
-	metric_set(METRIC_SPOOL_MESSAGES, (double)glance.spooled);
-	metric_set(METRIC_SPOOL_OLDEST, age_seconds(glance.spooled_accepted_at));
-}
-
 static void put_expiry(const char *certificate, struct wall not_after)
 {
 	series_set(metric_series1(METRIC_CERT_EXPIRY, certificate), (double)not_after.ms / 1000);
@@ -132,7 +85,7 @@ static void collect(void *arg)
 	const struct app *a = arg;
 	self_usage_collect();
 	if (a->queue)
-		collect_queue(a->queue);
+		queue_report_collect(a->queue);
 	if (a->ca) {
 		put_expiry("issuing_ca", ca_issuing_not_after(a->ca));
 		put_expiry("root_ca", ca_root_not_after(a->ca));
@@ -141,100 +94,6 @@ static void collect(void *arg)
 		put_expiry("ingest", proxy_cert_not_after(a->proxy));
 	if (app_server_address(a))
 		put_expiry("server", server_cert_not_after(a->server));
-}
-
-/* --- what init makes --- */
-
-const char app_config_template[] =
-	"# Configuration of Sealpost. `sealpost config reference` explains every option,\n"
-	"# `sealpost config show` prints what is in force and where it comes from.\n"
-	"#\n"
-	"# ingest_listen: 0.0.0.0:8001     # let other machines in\n"
-	"# tls_names: broker.example.com   # and name this one in its certificate\n"
-	"#\n"
-	"# domains:                        # once one is listed, new clients must belong to one that is\n"
-	"#   example.com:\n";
-
-static const char *const signer_argv[] = {"/proc/self/exe", "signer", NULL};
-
-/* "credential:NAME" means a file that systemd made for us (systemd.exec(5), LoadCredential=). *ret is in fresh memory, or
- * NULL for none. */
-static int passphrase_path(const char *option, char **ret, struct err *e)
-{
-	static const struct str prefix = STR("credential:");
-	*ret = NULL;
-	if (!option)
-		return 0;
-	if (!str_starts(str_of(option), prefix))
-		return (*ret = strdup(option)) ? 0 : err_oom(e);
-	const char *directory = getenv("CREDENTIALS_DIRECTORY");
-	const char *name = option + prefix.n;
-	if (!directory)
-		return err_set(e, ERR_REJECT,
-			"key_passphrase_file: '%s', but systemd passes no credentials to this process",
-			option);
-	if (!*name || strchr(name, '/'))
-		return err_set(e, ERR_REJECT, "key_passphrase_file: '%s' names no credential", option);
-	return (*ret = path_join(directory, name)) ? 0 : err_oom(e);
-}
-
-/* Whom root's signer becomes. */
-static const char *signer_user(const struct config *config)
-{
-	static const char own[] = "sealpost-signer";
-	if (geteuid() != 0)
-		return NULL;
-	if (config->signer_user)
-		return config->signer_user;
-	return confine_user_exists(own) ? own : "nobody";
-}
-
-/* *ret_passphrase_file is fresh memory that *ret points to. */
-static int ca_options_from(const struct paths *paths, const struct config *config, struct ca_options *ret,
-	char **ret_passphrase_file, struct err *e)
-{
-	if (passphrase_path(config->key_passphrase_file, ret_passphrase_file, e) < 0)
-		return -1;
-	*ret = (struct ca_options){
-		.dir = paths->ca,
-		.trust_domain = config->trust_domain,
-		.clock = &clock_system,
-		.backdate_ms = BACKDATE_MS,
-		.max_days = config->cert_days_max,
-		.signer_argv = signer_argv,
-		.key_passphrase_file = *ret_passphrase_file,
-		.signer_user = signer_user(config),
-		.public_url = config->ca_url ? config->ca_url : config->public_url,
-	};
-	return 0;
-}
-
-static int make_directories(const struct paths *paths, struct err *e)
-{
-	const char *const all[] = {
-		paths->data, paths->ca, paths->keys, paths->tls, paths->queue, paths->store};
-	for (size_t i = 0; i < ARRAY_LEN(all); i++)
-		if (dir_make(all[i], 0700, e) < 0)
-			return -1;
-	return 0;
-}
-
-int app_init(const struct paths *paths, const struct config *config, enum app_mode mode, struct err *e)
-{
-	AUTO(fd_auto) int lock_fd = -1;
-	AUTO(free_auto) char *passphrase_file = NULL;
-	struct ca_options ca;
-	struct stat st;
-	if (ca_options_from(paths, config, &ca, &passphrase_file, e) < 0)
-		return -1;
-	if (make_directories(paths, e) < 0 || file_lock(paths->lock, &lock_fd, e) < 0)
-		return -1;
-	if (stat(paths->config, &st) < 0 &&
-		file_replace(paths->config, 0600, str_of(app_config_template), e) < 0)
-		return -1;
-	if (mode & (APP_PROXY | APP_WORKER))
-		return 0;
-	return ca_init(&ca, e) < 0 || keyring_init(paths->keys, &clock_system, e) < 0 ? -1 : 0;
 }
 
 /* --- the parts, in the order of their dependencies --- */
@@ -253,7 +112,7 @@ static int open_ca(struct app *a, const struct config *config, struct err *e)
 {
 	AUTO(free_auto) char *passphrase_file = NULL;
 	struct ca_options ca;
-	if (ca_options_from(a->paths, config, &ca, &passphrase_file, e) < 0 || ca_open(&ca, &a->ca, e) < 0)
+	if (home_ca_options(a->paths, config, &ca, &passphrase_file, e) < 0 || ca_open(&ca, &a->ca, e) < 0)
 		return err_context(e, "certificate authority");
 	memcpy(a->seen_issuer, ca_issuing_key_id(a->ca), sizeof(a->seen_issuer));
 	return 0;
@@ -264,7 +123,7 @@ static int reload_ca(const struct app *a, const struct config *config, struct er
 {
 	AUTO(free_auto) char *passphrase_file = NULL;
 	struct ca_options ca;
-	if (ca_options_from(a->paths, config, &ca, &passphrase_file, e) < 0 || ca_reload(a->ca, &ca, e) < 0)
+	if (home_ca_options(a->paths, config, &ca, &passphrase_file, e) < 0 || ca_reload(a->ca, &ca, e) < 0)
 		return err_context(e, "certificate authority");
 	return 0;
 }
@@ -283,90 +142,19 @@ static int open_registry(struct app *a, const struct config *config, struct err 
 
 static int open_store(struct app *a, const struct config *config, struct err *e)
 {
-	static const char *const drivers[] = {"sqlite", "mysql", "memory"};
-	struct store_options o = {
-		.driver = store_driver_find(drivers[config->store_driver]),
-		.location = a->paths->store,
-		.clock = &clock_system,
-		.write_limit = STORE_LIMIT,
-		.group_max = STORE_GROUP,
-		.observe = observe_store,
-	};
-	if (!o.driver)
-		return err_set(
-			e, ERR_FATAL, "this build has no store driver '%s'", drivers[config->store_driver]);
-	return store_open(&o, &a->store, e) < 0 ? err_context(e, "store") : 0;
-}
-
-static struct redis_options redis_options_of(const struct config *config)
-{
-	return (struct redis_options){
-		.url = config->redis_url,
-		.user = config->redis_user,
-		.password = config->redis_password,
-		.ca_file = config->redis_ca_file,
-		.cert_file = config->redis_cert_file,
-		.key_file = config->redis_key_file,
-		.prefix = config->redis_prefix,
-		.partitions = (unsigned)config->redis_partitions,
-		.timeout_ms = config->redis_timeout,
-		.durability = (enum redis_durability)config->durability,
-		.trust_settings = config->redis_settings == 1,
-		.sentinels = config->redis_sentinels,
-		.master = config->redis_master,
-		.sentinel_password = config->redis_sentinel_password,
-		.wait_replicas = (unsigned)config->redis_wait_replicas,
-	};
-}
-
-/* The queue's driver behind one that goes on while it is away. *ret is used until the queue is open. */
-static int add_spool(const struct app *a, const struct config *config, struct queue_options *o,
-	struct spool_options *ret, struct err *e)
-{
-	if (a->mode == APP_UP)
-		return err_set(
-			e, ERR_REJECT, "spool: is for a proxy on its own; this process has every role");
-	*ret = (struct spool_options){
-		.remote = o->driver,
-		.remote_arg = o->driver_arg,
-		.local = &queue_driver_sqlite,
-		.local_location = a->paths->queue,
-		.messages_max = (uint64_t)config->spool_messages_max,
-		.retry_min_ms = config->spool_retry,
-		.retry_max_ms = SPOOL_RETRY_GROWTH * config->spool_retry,
-	};
-	o->driver = &queue_driver_spool;
-	o->driver_arg = ret;
-	return 0;
+	return engines_open_store(a->paths, config, &a->store, e);
 }
 
 static int open_queue(struct app *a, const struct config *config, struct err *e)
 {
-	static const char *const drivers[] = {"sqlite", "redis", "memory"};
-	struct redis_options redis = redis_options_of(config);
-	struct queue_options o = {
-		.driver = queue_driver_find(drivers[config->queue_driver]),
-		.driver_arg = &redis,
-		.location = a->paths->queue,
-		.clock = &clock_system,
-		.put_limit = (unsigned)config->queue_waiting_max,
-		.group_max = (unsigned)config->queue_group_max,
-		.idempotency_ms = config->idempotency_keep,
-		.observe = observe_queue,
-	};
-	/* A queue that only this process reaches would take messages that nobody can deliver. */
-	if (a->mode & (APP_PROXY | APP_WORKER) && o.driver != &queue_driver_redis)
-		return err_set(e, ERR_REJECT,
-			"queue_driver: %s is this process's own; a proxy and a worker need one that both reach",
-			drivers[config->queue_driver]);
-	if (!o.driver)
+	unsigned needs = a->mode & (APP_PROXY | APP_WORKER) ? QUEUE_SHARED : 0;
+	if (config->spool && a->mode == APP_UP)
 		return err_set(
-			e, ERR_FATAL, "this build has no queue driver '%s'", drivers[config->queue_driver]);
-	struct spool_options spool;
+			e, ERR_REJECT, "spool: is for a proxy on its own; this process has every role");
 	/* Main server and worker may read the same configuration: it means nothing to them. */
-	if (config->spool && a->mode & (APP_PROXY | APP_UP) && add_spool(a, config, &o, &spool, e) < 0)
-		return -1;
-	return queue_open(&o, &a->queue, e) < 0 ? err_context(e, "queue") : 0;
+	if (config->spool && a->mode == APP_PROXY)
+		needs |= QUEUE_SPOOLED;
+	return engines_open_queue(a->paths, config, needs, &a->queue, e);
 }
 
 static int open_server(struct app *a, const struct config *config, struct err *e)
@@ -681,45 +469,11 @@ bool app_issuer_changed(const struct app *a)
 	return a->ca && memcmp(a->seen_issuer, ca_issuing_key_id(a->ca), sizeof(a->seen_issuer)) != 0;
 }
 
-/* Says once that the queue takes and gives nothing, and why; and once that it does again. */
-static void log_health(struct app *a, const struct queue_glance *glance)
-{
-	if (a->queue_away == !glance->healthy)
-		return;
-	a->queue_away = !glance->healthy;
-	if (a->queue_away)
-		log_event(LOG_WARN, "queue.unavailable", LF_STR("why", glance->trouble));
-	else
-		log_event(LOG_INFO, "queue.available");
-}
-
-/* Says once that the queue is away, and once that all is as it was; also when that took no second. */
-static void log_spooling(struct app *a, const struct queue_glance *glance)
-{
-	uint64_t outages = glance->spool_outages - a->spool_outages;
-	bool spooling = glance->spooling || glance->spooled;
-	if (outages)
-		log_event(LOG_WARN, "queue.spooling", LF_STR("why", glance->spool_reason));
-	if (!spooling && (a->spooling || outages))
-		log_event(LOG_INFO, "queue.spool_drained");
-	metric_add(METRIC_SPOOL_OUTAGES, outages);
-	a->spooling = spooling;
-	a->spool_outages = glance->spool_outages;
-}
-
-static void log_queue(struct app *a)
-{
-	struct queue_glance glance;
-	queue_glance(a->queue, &glance);
-	log_health(a, &glance);
-	log_spooling(a, &glance);
-}
-
 void app_tick(struct app *a)
 {
 	struct statvfs fs;
 	if (a->queue)
-		log_queue(a);
+		queue_report_log(&a->queue_report, a->queue);
 	if (a->server)
 		server_tick(a->server);
 	if (statvfs(a->data, &fs) < 0)

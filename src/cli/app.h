@@ -23,14 +23,6 @@ enum app_mode {
 
 struct app;
 
-/* The configuration file of a new data directory: comments only. */
-extern const char app_config_template[];
-
-/* Makes data directory, configuration file, keys and CA where they are missing; without keys and CA for a
- * proxy or a worker. Takes and frees the lock. */
-MUST_CHECK int app_init(
-	const struct paths *paths, const struct config *config, enum app_mode mode, struct err *e);
-
 /* Sockets that listen already, for the listeners to take over; -1: the listener binds its own. */
 struct app_sockets {
 	int ingest, server, metrics;

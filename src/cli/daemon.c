@@ -22,6 +22,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "cli/activation.h"
+#include "cli/home.h"
 #include "cli/settings.h"
 #include "cli/watch.h"
 #include "role/version.h"
@@ -208,10 +209,11 @@ static void serve(struct daemon *d)
 
 static int run(struct daemon *d, struct err *e)
 {
+	bool authority = !(d->command->mode & (APP_PROXY | APP_WORKER));
 	if (activation_take(&d->sockets, e) < 0 || settings_open(&d->settings, &d->config, e) < 0 ||
 		settings_log(d->config, false, e) < 0)
 		return -1;
-	if (app_init(&d->settings.paths, d->config, d->command->mode, e) < 0)
+	if (home_init(&d->settings.paths, d->config, authority, e) < 0)
 		return err_context(e, "initialise '%s'", d->settings.paths.data);
 	/* One that a killed process left behind would say that we accept already. */
 	if (d->ready_file && unlink(d->ready_file) < 0 && errno != ENOENT)

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "cli/app.h"
 #include "cli/cli.h"
+#include "cli/home.h"
 #include "cli/settings.h"
 #include "message/message.h"
 
@@ -37,7 +38,7 @@ static int write_domains(const struct paths *paths, const struct arg_list *domai
 {
 	AUTO(buf_auto) struct buf text;
 	buf_init(&text, CONFIG_BYTES);
-	buf_addf(&text, "%s\ndomains:\n", app_config_template);
+	buf_addf(&text, "%s\ndomains:\n", home_config_template);
 	for (unsigned i = 0; i < domains->count; i++)
 		if (!is_repeated(domains, i))
 			buf_addf(&text, "  %s:\n", domains->items[i]);
@@ -91,7 +92,7 @@ int cmd_init(int argc, char **argv)
 	if (rc >= 0)
 		rc = list_domains(&settings, config, &domains, &e);
 	if (rc >= 0)
-		rc = app_init(&settings.paths, config, APP_INIT, &e);
+		rc = home_init(&settings.paths, config, true, &e);
 	if (rc >= 0)
 		rc = app_open(&settings.paths, config, APP_INIT, &app, &e); /* issues our own certificates */
 	if (rc >= 0) {
