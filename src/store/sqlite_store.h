@@ -1,5 +1,5 @@
 /* sqlite_store.h - inside the SQLite driver: its state, shared by sqlite.c (opening, closing, connections),
- * sqlite_write.c (the writer thread's half) and sqlite_read.c (the readers' half). */
+ * sqlite_write.c and sqlite_clients.c (the writer thread's half) and sqlite_read.c (the readers' half). */
 #ifndef STORE_SQLITE_STORE_H
 #define STORE_SQLITE_STORE_H
 
