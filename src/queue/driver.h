@@ -42,6 +42,12 @@ enum { QUEUE_UNFINISHED = 1 };
 /* put: the answer comes with commit. */
 enum { QUEUE_AT_COMMIT = 1 << 19 };
 
+/* Whether a failure concerns one operation only, and leaves the group as it was. */
+static inline bool queue_is_single(const struct err *e)
+{
+	return e->kind != ERR_RETRY && e->kind != ERR_FATAL && e->kind != ERR_NONE;
+}
+
 struct queue_driver {
 	const char *name; /* as the configuration names it */
 

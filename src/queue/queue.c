@@ -254,12 +254,6 @@ static const struct {
 	[QUEUE_PAUSE] = {apply_pause},
 };
 
-/* Whether a failure leaves the group as it was. */
-static bool is_single(const struct err *e)
-{
-	return e->kind != ERR_RETRY && e->kind != ERR_FATAL && e->kind != ERR_NONE;
-}
-
 static int backend_apply(void *backend, struct group_op *op, struct err *e)
 {
 	struct queue *q = backend;
@@ -267,7 +261,7 @@ static int backend_apply(void *backend, struct group_op *op, struct err *e)
 		operations[op->kind].start(op);
 	q->puts = q->puts || op->kind == QUEUE_PUT;
 	int rc = operations[op->kind].apply(q, op, e);
-	if (rc < 0 && !is_single(e))
+	if (rc < 0 && !queue_is_single(e))
 		return in_trouble(q, e);
 	if (operations[op->kind].start && rc == QUEUE_UNFINISHED)
 		return park(q, &(struct parked){.op = op, .state = PARKED_TRIED, .result = rc}, e);
@@ -285,7 +279,7 @@ static int resume_one(struct queue *q, struct parked *p, bool *nothing_due, stru
 		return 0;
 	int rc = lease ? q->driver->lease(q->state, lease, &p->op->err)
 		       : operations[p->op->kind].apply(q, p->op, &p->op->err);
-	bool spoilt = rc < 0 && !is_single(&p->op->err);
+	bool spoilt = rc < 0 && !queue_is_single(&p->op->err);
 	*nothing_due = lease && rc == 0 && !lease->count;
 	if (!lease || !(spoilt || *nothing_due))
 		*p = (struct parked){p->op, PARKED_TRIED, rc, p->deadline};

@@ -236,11 +236,6 @@ static void bed_free(struct bed *b)
 
 /* --- operations, as the group would run them --- */
 
-static bool is_single(const struct err *e)
-{
-	return e->kind != ERR_RETRY && e->kind != ERR_FATAL;
-}
-
 /* The result of an operation that returned `rc`, once its group has been committed. */
 #define RESULT(rc, operation) ((rc) == QUEUE_AT_COMMIT ? (operation)->op.result : (rc))
 
@@ -252,7 +247,7 @@ static bool is_single(const struct err *e)
 		int rc_ = d_->begin((b)->state, e_);                                                         \
 		if (rc_ >= 0) {                                                                              \
 			rc_ = d_->name((b)->state, operation, e_);                                           \
-			if (rc_ < 0 && !is_single(e_))                                                       \
+			if (rc_ < 0 && !queue_is_single(e_))                                                 \
 				d_->abort((b)->state);                                                       \
 			else if (d_->commit((b)->state, e_) < 0)                                             \
 				d_->abort((b)->state), rc_ = -1;                                             \

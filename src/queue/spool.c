@@ -5,27 +5,18 @@
  *
  * A group that fails at the remote engine is played again into the spool: its puts are remembered until it has
  * committed. The remote engine may have taken it nevertheless (the answer was lost); then the same message is in
- * both places and the id tells.
- *
- * In the spool every envelope ends in a tag (struct tag) that holds what a put has beside its messages: the
- * idempotency key, and which message of how many. So the put can be made again from messages alone, by any local
- * driver. */
+ * both places and the id tells. */
 #include "queue/spool.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 #include "base/arena.h"
-#include "base/buf.h"
+#include "queue/mender.h"
+#include "queue/spool_drain.h"
+#include "queue/spool_tag.h"
 
 enum {
-	DRAIN_MIN = 2048, /* messages moved in one step, at least; more than a put can have */
-	DRAIN_MAX = 8192,
-	DRAIN_LEASE_MS = 600000,
 	ARENA_BYTES = 128 << 20,
 	LOOK_EVERY_MS = 100,         /* whether the remote engine is back */
 	LOCAL_TICK_EVERY_MS = 60000, /* while the spool is not in use: forgetting old keys */
@@ -34,16 +25,6 @@ enum {
 enum mode { MODE_REMOTE, MODE_LOCAL, MODE_DRAINING };
 
 enum place { PLACE_NONE, PLACE_REMOTE, PLACE_LOCAL };
-
-/* While it is busy, the remote driver's state belongs to its thread. */
-struct mender {
-	pthread_t thread;
-	bool started;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	bool busy, stopping;
-	struct err trouble; /* of the last try */
-};
 
 struct spool {
 	struct spool_options o;
@@ -68,176 +49,24 @@ struct spool {
 	char *durability;
 };
 
-/* Whether a failure concerns one operation only; others are the engine's. */
-static bool is_single(const struct err *e)
-{
-	return e->kind != ERR_RETRY && e->kind != ERR_FATAL && e->kind != ERR_NONE;
-}
+/* --- reaching the remote engine again --- */
 
-/* --- reaching the remote engine again: the mender's thread --- */
-
-static int try_remote(struct spool *s, struct err *e)
+/* On the mender's thread, to which the remote driver's state belongs meanwhile. */
+static int try_remote(void *arg, struct err *e)
 {
+	struct spool *s = arg;
 	struct mono next;
 	(void)s->o.remote->tick(s->remote, clock_mono(s->driver.clock), &next);
 	return s->o.remote->probe(s->remote, e);
 }
 
-/* Waits so long, or until told to stop; the lock is held. */
-static void rest(struct mender *m, int64_t ms)
-{
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	int64_t ns = until.tv_nsec + ms * 1000000;
-	until.tv_sec += ns / 1000000000;
-	until.tv_nsec = ns % 1000000000;
-	while (!m->stopping && pthread_cond_timedwait(&m->changed, &m->lock, &until) != ETIMEDOUT)
-		;
-}
-
-/* Tries until it works; the lock is held, but not while trying. */
-static void mend(struct spool *s)
-{
-	struct mender *m = &s->mender;
-	for (int64_t wait_ms = s->o.retry_min_ms; !m->stopping; wait_ms *= 2) {
-		struct err e = ERR_INIT;
-		pthread_mutex_unlock(&m->lock);
-		int rc = try_remote(s, &e);
-		pthread_mutex_lock(&m->lock);
-		m->trouble = e;
-		if (rc >= 0)
-			break;
-		if (wait_ms > s->o.retry_max_ms)
-			wait_ms = s->o.retry_max_ms;
-		rest(m, wait_ms);
-	}
-	m->busy = false;
-}
-
-static void *mender_thread(void *arg)
-{
-	struct spool *s = arg;
-	struct mender *m = &s->mender;
-	pthread_mutex_lock(&m->lock);
-	while (!m->stopping) {
-		if (m->busy)
-			mend(s);
-		else
-			pthread_cond_wait(&m->changed, &m->lock);
-	}
-	pthread_mutex_unlock(&m->lock);
-	return NULL;
-}
-
-static void mender_init(struct mender *m)
-{
-	pthread_condattr_t attr;
-	pthread_mutex_init(&m->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&m->changed, &attr);
-	pthread_condattr_destroy(&attr);
-}
-
-static int mender_start(struct spool *s, struct err *e)
-{
-	struct mender *m = &s->mender;
-	int rc = pthread_create(&m->thread, NULL, mender_thread, s);
-	if (rc) {
-		errno = rc;
-		return err_sys(e, ERR_RETRY, "start a thread");
-	}
-	pthread_setname_np(m->thread, "spool");
-	m->started = true;
-	return 0;
-}
-
-static void mender_clear(struct mender *m)
-{
-	if (m->started) {
-		pthread_mutex_lock(&m->lock);
-		m->stopping = true;
-		pthread_cond_signal(&m->changed);
-		pthread_mutex_unlock(&m->lock);
-		pthread_join(m->thread, NULL);
-	}
-	pthread_cond_destroy(&m->changed);
-	pthread_mutex_destroy(&m->lock);
-}
-
-/* Whether the remote state is the committer's again; else why the last try failed. */
-static bool is_mended(struct spool *s)
-{
-	struct mender *m = &s->mender;
-	pthread_mutex_lock(&m->lock);
-	bool mended = !m->busy;
-	if (!mended && m->trouble.kind != ERR_NONE)
-		s->trouble = m->trouble;
-	pthread_mutex_unlock(&m->lock);
-	return mended;
-}
-
 /* The remote engine does not work: hands it to the mender. */
 static void go_local(struct spool *s, const struct err *why)
 {
-	struct mender *m = &s->mender;
 	s->outages += s->mode == MODE_REMOTE;
 	s->mode = MODE_LOCAL;
 	s->trouble = *why;
-	pthread_mutex_lock(&m->lock);
-	m->busy = true;
-	m->trouble = ERR_INIT;
-	pthread_cond_signal(&m->changed);
-	pthread_mutex_unlock(&m->lock);
-}
-
-/* --- the tag --- */
-
-struct tag {
-	bool has_key;
-	uint8_t key_hash[QUEUE_HASH_BYTES], payload_hash[QUEUE_HASH_BYTES];
-	uint16_t index, count; /* this message of those of its put */
-};
-
-/* At the end of the envelope: the key's part, if there is one, then a byte that says so. */
-enum { TAG_PLAIN = 0, TAG_KEYED = 1, TAG_KEY_BYTES = 2 * QUEUE_HASH_BYTES + 2 * 2 };
-
-static struct str tagged(
-	struct arena *arena, struct str envelope, const struct queue_put *put, unsigned index)
-{
-	size_t n = envelope.n + (put->has_key ? TAG_KEY_BYTES : 0) + 1;
-	char *bytes = arena_alloc(arena, n);
-	if (!bytes)
-		return (struct str){NULL, 0};
-	/* A buf over it, as large as it may ever get. */
-	struct buf out = {.p = bytes, .room = n, .ceiling_bytes = n};
-	buf_add_str(&out, envelope);
-	if (put->has_key) {
-		buf_add(&out, put->key_hash, QUEUE_HASH_BYTES);
-		buf_add(&out, put->payload_hash, QUEUE_HASH_BYTES);
-		buf_add_u16(&out, (uint16_t)index);
-		buf_add_u16(&out, (uint16_t)put->count);
-	}
-	buf_add_u8(&out, put->has_key ? TAG_KEYED : TAG_PLAIN);
-	return buf_str(&out);
-}
-
-static int untag(struct str *envelope, struct tag *ret, struct err *e)
-{
-	uint8_t kind = envelope->n ? (uint8_t)envelope->p[envelope->n - 1] : TAG_PLAIN;
-	size_t tag_bytes = 1 + (kind == TAG_KEYED ? TAG_KEY_BYTES : 0);
-	if (kind > TAG_KEYED || envelope->n < tag_bytes)
-		return err_set(e, ERR_FATAL, "the spool holds a message that it did not write");
-	*ret = (struct tag){.has_key = kind == TAG_KEYED};
-	envelope->n -= tag_bytes;
-	if (!ret->has_key)
-		return 0;
-	struct cursor c = cursor_of(str_mem(envelope->p + envelope->n, TAG_KEY_BYTES));
-	cursor_copy(&c, ret->key_hash, QUEUE_HASH_BYTES);
-	cursor_copy(&c, ret->payload_hash, QUEUE_HASH_BYTES);
-	ret->index = cursor_u16(&c);
-	ret->count = cursor_u16(&c);
-	return 0;
+	mender_hand(&s->mender);
 }
 
 /* --- open, close --- */
@@ -289,7 +118,8 @@ static int open_both(struct spool *s, struct err *e)
 	struct err why = ERR_INIT;
 	if (s->o.local->open(&local, &s->local, e) < 0 || count_local(s, &s->spooled, e) < 0)
 		return err_context(e, "spool");
-	if (s->o.remote->open(&s->driver, &s->remote, e) < 0 || describe(s, e) < 0 || mender_start(s, e) < 0)
+	if (s->o.remote->open(&s->driver, &s->remote, e) < 0 || describe(s, e) < 0 ||
+		mender_start(&s->mender, "spool", e) < 0)
 		return -1;
 	if (s->o.remote->probe(s->remote, &why) < 0)
 		go_local(s, &why);
@@ -307,7 +137,7 @@ static int spool_open(const struct queue_driver_options *o, void **ret_state, st
 	s->o = *options;
 	s->driver = *o;
 	s->driver.arg = options->remote_arg;
-	mender_init(&s->mender);
+	mender_init(&s->mender, try_remote, s, s->o.retry_min_ms, s->o.retry_max_ms);
 	arena_init(&s->scratch, ARENA_BYTES);
 	arena_init(&s->moving, ARENA_BYTES);
 	if (open_both(s, e) < 0) {
@@ -350,7 +180,7 @@ static int put_again(struct spool *s, const struct stored *stored, struct err *e
 	/* Its operation is still outstanding: the memory is there. */
 	struct queue_put copy = *stored->put;
 	int rc = put_local(s, stored->answered ? &copy : stored->put, e);
-	if (!stored->answered && (rc >= 0 || is_single(e))) {
+	if (!stored->answered && (rc >= 0 || queue_is_single(e))) {
 		stored->put->op.result = rc;
 		if (rc < 0)
 			stored->put->op.err = *e;
@@ -442,7 +272,7 @@ static int put_local(struct spool *s, struct queue_put *put, struct err *e)
 		return err_oom(e);
 	for (unsigned i = 0; i < put->count; i++) {
 		copy.messages[i] = put->messages[i];
-		copy.messages[i].envelope = tagged(&s->scratch, put->messages[i].envelope, put, i);
+		copy.messages[i].envelope = spool_tag_add(&s->scratch, put->messages[i].envelope, put, i);
 		if (!copy.messages[i].envelope.p)
 			return err_oom(e);
 	}
@@ -486,7 +316,7 @@ static int spool_put(void *state, struct queue_put *put, struct err *e)
 			return remember(s, put, rc == QUEUE_STORED, e) < 0 ? -1 : rc;
 		if (rc > 0)
 			return rc;
-		if (is_single(&why)) {
+		if (queue_is_single(&why)) {
 			*e = why;
 			return -1;
 		}
@@ -549,7 +379,7 @@ static int find_remote(struct spool *s, struct queue_find *find, struct err *e)
 	int rc = s->o.remote->find(s->remote, find, &why);
 	if (rc >= 0)
 		return rc;
-	if (is_single(&why)) {
+	if (queue_is_single(&why)) {
 		*e = why;
 		return -1;
 	}
@@ -617,208 +447,16 @@ static int spool_stats(void *state, struct queue_stats *stats, struct err *e)
 
 /* --- draining: between groups --- */
 
-struct move {
-	struct queue_lease lease;
-	struct queue_message **order;   /* by id: as accepted, and those of a batch side by side */
-	struct tag *tags;               /* of `order` */
-	struct queue_settlement *items; /* of `order` */
-	struct put_at {
-		struct queue_put *put;
-		unsigned first; /* of `order` */
-	} * puts;               /* of the remote group under way */
-	unsigned put_count;
-};
-
-static int by_id(const void *a, const void *b)
-{
-	uint64_t x = uuid_order_key(&(*(struct queue_message *const *)a)->sealed.id);
-	uint64_t y = uuid_order_key(&(*(struct queue_message *const *)b)->sealed.id);
-	return x < y ? -1 : x > y;
-}
-
-/* One operation in a local group of its own. */
-static int local_group(struct spool *s, int (*run)(struct spool *s, struct move *m, struct err *e),
-	struct move *m, struct err *e)
-{
-	if (s->o.local->begin(s->local, e) < 0)
-		return -1;
-	if (run(s, m, e) < 0 || s->o.local->commit(s->local, e) < 0) {
-		s->o.local->abort(s->local);
-		return -1;
-	}
-	return 0;
-}
-
-static int lease_local(struct spool *s, struct move *m, struct err *e)
-{
-	return s->o.local->lease(s->local, &m->lease, e);
-}
-
-static int settle_local(struct spool *s, struct move *m, struct err *e)
-{
-	struct queue_settle settle = {.worker = m->lease.worker, .items = m->items, .count = m->lease.count};
-	return s->o.local->settle(s->local, &settle, e);
-}
-
-/* Leases, sorts and reads the tags. */
-static int begin_move(struct spool *s, struct move *m, struct err *e)
-{
-	uint64_t want = 2 * s->put_total;
-	s->put_total = 0;
-	m->lease = (struct queue_lease){
-		.worker = "spool",
-		.max = want < DRAIN_MIN   ? DRAIN_MIN
-		       : want > DRAIN_MAX ? DRAIN_MAX
-					  : (unsigned)want,
-		.lease_ms = DRAIN_LEASE_MS,
-		.arena = &s->moving,
-	};
-	arena_reset(&s->moving);
-	if (local_group(s, lease_local, m, e) < 0)
-		return -1;
-	m->order = arena_alloc(&s->moving, (m->lease.count + 1) * sizeof(struct queue_message *));
-	m->tags = arena_alloc(&s->moving, (m->lease.count + 1) * sizeof(*m->tags));
-	m->items = arena_alloc(&s->moving, (m->lease.count + 1) * sizeof(*m->items));
-	m->puts = arena_alloc(&s->moving, (m->lease.count + 1) * sizeof(*m->puts));
-	if (!m->order || !m->tags || !m->items || !m->puts)
-		return err_oom(e);
-	for (unsigned i = 0; i < m->lease.count; i++)
-		m->order[i] = &m->lease.messages[i];
-	qsort(m->order, m->lease.count, sizeof(struct queue_message *), by_id);
-	for (unsigned i = 0; i < m->lease.count; i++) {
-		if (untag(&m->order[i]->sealed.envelope, &m->tags[i], e) < 0)
-			return -1;
-		m->items[i] = (struct queue_settlement){.ref = m->order[i]->ref, .verdict = QUEUE_RELEASE};
-	}
-	return 0;
-}
-
-/* How many messages from `i` on were one put with a key; 0 when not all of them are here. */
-static unsigned whole_put(const struct move *m, unsigned i)
-{
-	const struct tag *first = &m->tags[i];
-	if (first->index != 0 || first->count == 0 || first->count > m->lease.count - i)
-		return 0;
-	for (unsigned n = 1; n < first->count; n++) {
-		const struct tag *t = &m->tags[i + n];
-		if (!t->has_key || t->index != n ||
-			memcmp(t->key_hash, first->key_hash, QUEUE_HASH_BYTES) != 0)
-			return 0;
-	}
-	return first->count;
-}
-
-/* Into the remote group. */
-static int put_remote(
-	struct spool *s, struct move *m, unsigned i, unsigned count, bool with_key, struct err *e)
-{
-	struct queue_put *put = arena_zalloc(&s->moving, sizeof(*put));
-	struct sealed *messages = arena_alloc(&s->moving, count * sizeof(*messages));
-	if (!put || !messages)
-		return err_oom(e);
-	put->messages = messages;
-	put->count = count;
-	put->has_key = with_key;
-	for (unsigned n = 0; n < count; n++)
-		messages[n] = m->order[i + n]->sealed;
-	memcpy(put->key_hash, m->tags[i].key_hash, QUEUE_HASH_BYTES);
-	memcpy(put->payload_hash, m->tags[i].payload_hash, QUEUE_HASH_BYTES);
-	int rc = s->o.remote->put(s->remote, put, &put->op.err);
-	if (rc != QUEUE_AT_COMMIT)
-		put->op.result = rc;
-	m->puts[m->put_count++] = (struct put_at){put, i};
-	if (rc >= 0 || is_single(&put->op.err))
-		return 0;
-	*e = put->op.err;
-	return -1;
-}
-
-/* All that is whole; when there is nothing whole among them, each by itself: keys are worth less than progress. */
-static int put_all_remote(struct spool *s, struct move *m, struct err *e)
-{
-	unsigned moved = 0;
-	for (unsigned i = 0, count; i < m->lease.count; i += count) {
-		unsigned whole = m->tags[i].has_key ? whole_put(m, i) : 1;
-		count = whole ? whole : 1;
-		moved += whole;
-		if (whole && put_remote(s, m, i, whole, m->tags[i].has_key, e) < 0)
-			return -1;
-	}
-	for (unsigned i = 0; !moved && i < m->lease.count; i++)
-		if (put_remote(s, m, i, 1, false, e) < 0)
-			return -1;
-	return 0;
-}
-
-/* A remote group of what `add` puts. */
-static int remote_group(struct spool *s, struct move *m,
-	int (*add)(struct spool *s, struct move *m, struct err *e), struct err *e)
-{
-	if (s->o.remote->begin(s->remote, e) < 0)
-		return -1;
-	if (add(s, m, e) < 0 || s->o.remote->commit(s->remote, e) < 0) {
-		s->o.remote->abort(s->remote);
-		return -1;
-	}
-	return 0;
-}
-
-/* Of those that the group before refused for their key, which was used for something else while we were apart:
- * what was accepted is kept all the same. */
-static int put_without_key(struct spool *s, struct move *m, struct err *e)
-{
-	unsigned before = m->put_count;
-	m->put_count = 0;
-	for (unsigned i = 0; i < before; i++) {
-		struct put_at p = m->puts[i];
-		if (p.put->op.result == QUEUE_MISMATCH &&
-			put_remote(s, m, p.first, p.put->count, false, e) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-/* Those of the group just committed; one that is there already, or whose key is, needs not come again. Returns
- * how many were refused for their key. */
-static unsigned note_moved(struct move *m)
-{
-	unsigned refused = 0;
-	for (unsigned i = 0; i < m->put_count; i++) {
-		const struct put_at *p = &m->puts[i];
-		const struct group_op *op = &p->put->op;
-		refused += op->result == QUEUE_MISMATCH;
-		if (op->result == QUEUE_MISMATCH || (op->result < 0 && op->err.kind != ERR_CONFLICT))
-			continue;
-		for (unsigned n = 0; n < p->put->count; n++)
-			m->items[p->first + n].verdict = QUEUE_DONE;
-	}
-	return refused;
-}
-
-static int move_to_remote(struct spool *s, struct move *m, struct err *e)
-{
-	if (remote_group(s, m, put_all_remote, e) < 0)
-		return -1;
-	if (!note_moved(m))
-		return 0;
-	if (remote_group(s, m, put_without_key, e) < 0)
-		return -1;
-	note_moved(m);
-	return 0;
-}
-
-/* One step. What fails locally is tried again by the next one; a lease that is left behind runs out. */
 static int drain(struct spool *s, struct err *e)
 {
-	struct move m = {.order = NULL};
-	struct err why = ERR_INIT;
-	if (begin_move(s, &m, e) < 0)
-		return -1;
-	if (m.lease.count && move_to_remote(s, &m, &why) < 0)
-		go_local(s, &why);
-	if (m.lease.count && local_group(s, settle_local, &m, e) < 0)
-		return -1;
-	if (count_local(s, &s->spooled, e) < 0)
+	const struct drain_ends ends = {s->o.local, s->o.remote, s->local, s->remote};
+	struct err stuck = ERR_INIT;
+	/* Faster than it fills. */
+	int rc = drain_step(&ends, 2 * s->put_total, &s->moving, &stuck, e);
+	s->put_total = 0;
+	if (stuck.kind != ERR_NONE)
+		go_local(s, &stuck);
+	if (rc < 0 || count_local(s, &s->spooled, e) < 0)
 		return -1;
 	if (s->mode == MODE_DRAINING && !s->spooled) {
 		s->mode = MODE_REMOTE;
@@ -863,7 +501,7 @@ static bool spool_tick(void *state, struct mono now, struct mono *ret_next)
 	struct mono next = {INT64_MAX};
 	bool due = false;
 	tick_local(s, now, &next);
-	if (s->mode == MODE_LOCAL && is_mended(s)) {
+	if (s->mode == MODE_LOCAL && mender_done(&s->mender, &s->trouble)) {
 		s->mode = MODE_DRAINING;
 		s->put_total = 0;
 	}
