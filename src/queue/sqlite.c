@@ -14,43 +14,32 @@
  * process that died with the messages in hand: each counts as an attempt. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/auto.h"
 #include "queue/driver.h"
 #include "queue/leasing.h"
-#include "queue/map.h"
 #include "queue/pauses.h"
-#include "queue/remembered.h"
 #include "queue/schedule.h"
 #include "queue/sqlite_db.h"
+#include "queue/sqlite_keys.h"
 
 enum {
 	WINDOW_ENTRIES = 4096, /* of a lane, in memory */
 	EXPIRE_AT_ONCE = 512,
-	FORGET_AT_ONCE = 256,
 	FORGET_EVERY_MS = 10000,
 	RETRY_MS = 1000, /* until tick tries again what failed */
 	LEASE_ROW_BYTES = 1 << 20,
 	IDLE_MS = 1000, /* without a commit until the log is moved into the database */
 };
 
-/* A request remembered by the group under way. */
-struct print {
-	uint64_t print, key;
-};
-
 struct engine {
 	struct sqlite_db db;
 	const struct clock *clock;
-	int64_t idempotency_ms;
 	struct schedule *schedule;
 	struct leasing leasing;
 	struct schedule_counts written_counts; /* as in the state row */
 	struct pauses pauses, written_pauses;
-	struct map key_by_print; /* of remembered requests */
-	struct print *new_prints;
-	size_t new_print_count, new_print_room;
+	struct sqlite_keys keys;                      /* of requests that are remembered */
 	struct mono expire_after, forget_at, idle_at; /* see tick */
 	struct buf record, bytes;                     /* scratch: a record to put, a blob read */
 };
@@ -145,7 +134,7 @@ static int sqlite_commit(void *state, struct err *e)
 	schedule_commit(q->schedule);
 	q->written_counts = *schedule_counts(q->schedule);
 	q->written_pauses = q->pauses;
-	q->new_print_count = 0;
+	sqlite_keys_commit(&q->keys);
 	return 0;
 }
 
@@ -155,10 +144,7 @@ static void sqlite_abort(void *state)
 	sqlite_rollback(&q->db);
 	schedule_abort(q->schedule);
 	q->pauses = q->written_pauses;
-	while (q->new_print_count) {
-		const struct print *p = &q->new_prints[--q->new_print_count];
-		map_remove(&q->key_by_print, p->print, p->key);
-	}
+	sqlite_keys_abort(&q->keys);
 }
 
 static int sqlite_probe(void *state, struct err *e)
@@ -294,25 +280,6 @@ static int load(void *source, struct schedule *s, enum schedule_lane lane, const
 
 /* --- open, close --- */
 
-static int load_remembered(struct engine *q, struct err *e)
-{
-	sqlite3_stmt *row;
-	uint64_t floor_key = remembered_floor(clock_wall(q->clock), q->idempotency_ms);
-	int rc = sqlite_query(
-		&q->db, SQL_REMEMBERED_KEYS, e, &row, V_INT(floor_key), V_INT(INT64_MAX), V_INT(-1));
-	for (; rc > 0; rc = sqlite_next(&q->db, row, e)) {
-		uint8_t key_hash[QUEUE_HASH_BYTES] = {0};
-		struct str stored = sqlite_bytes(row, 1);
-		memcpy(key_hash, stored.p, stored.n < sizeof(key_hash) ? stored.n : sizeof(key_hash));
-		uint64_t key = (uint64_t)sqlite3_column_int64(row, 0);
-		if (map_add(&q->key_by_print, remembered_print(key_hash), key, e) < 0) {
-			sqlite_done(row);
-			return -1;
-		}
-	}
-	return rc;
-}
-
 /* Takes over the lease rows of the process that wrote the file last, one after the other. */
 static int restore_leases(struct engine *q, struct err *e)
 {
@@ -351,10 +318,6 @@ static int count_lost_leases(struct engine *q, struct err *e)
 static int start(struct engine *q, struct err *e)
 {
 	struct schedule_counts counts = {0};
-	uint64_t seed;
-	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
-		return err_sys(e, ERR_FATAL, "random bytes from the kernel");
-	map_init(&q->key_by_print, seed);
 	if (read_state(q, &counts, e) < 0)
 		return -1;
 	q->written_counts = counts;
@@ -363,7 +326,7 @@ static int start(struct engine *q, struct err *e)
 		schedule_new(load, q, WINDOW_ENTRIES, &counts, &q->schedule, e) < 0)
 		return -1;
 	leasing_init(&q->leasing, &shelf, q, q->clock, q->schedule);
-	return load_remembered(q, e) < 0 ? -1 : count_lost_leases(q, e);
+	return sqlite_keys_load(&q->keys, e) < 0 ? -1 : count_lost_leases(q, e);
 }
 
 static void free_engine(struct engine *q)
@@ -371,8 +334,7 @@ static void free_engine(struct engine *q)
 	sqlite_db_close(&q->db);
 	leasing_clear(&q->leasing);
 	schedule_free(q->schedule);
-	map_clear(&q->key_by_print);
-	free(q->new_prints);
+	sqlite_keys_clear(&q->keys);
 	buf_clear(&q->record);
 	buf_clear(&q->bytes);
 	free(q);
@@ -384,7 +346,7 @@ static int sqlite_open(const struct queue_driver_options *o, void **ret_state, s
 	if (!q)
 		return err_oom(e);
 	q->clock = o->clock;
-	q->idempotency_ms = o->idempotency_ms;
+	sqlite_keys_init(&q->keys, &q->db, o->clock, o->idempotency_ms);
 	buf_init(&q->record, SEALED_MAX_BYTES);
 	buf_init(&q->bytes, HISTORY_MAX_BYTES + SEALED_MAX_BYTES);
 	if (sqlite_db_open(o->location, &q->db, e) < 0 || start(q, e) < 0) {
@@ -419,69 +381,6 @@ static uint64_t sqlite_floor_key(void *state)
 }
 
 /* --- put --- */
-
-static void copy_hash(uint8_t out[QUEUE_HASH_BYTES], struct str stored)
-{
-	memset(out, 0, QUEUE_HASH_BYTES);
-	memcpy(out, stored.p, stored.n < QUEUE_HASH_BYTES ? stored.n : QUEUE_HASH_BYTES);
-}
-
-/* 1 with *ret when this key is remembered, else 0. */
-static int find_remembered(
-	struct engine *q, const uint8_t key_hash[QUEUE_HASH_BYTES], struct remembered *ret, struct err *e)
-{
-	uint64_t key;
-	for (size_t cursor = 0; (key = map_next(&q->key_by_print, remembered_print(key_hash), &cursor));) {
-		sqlite3_stmt *row;
-		int rc = sqlite_query(&q->db, SQL_REMEMBERED, e, &row, V_INT(key));
-		if (rc < 0)
-			return -1;
-		if (rc == 0)
-			continue;
-		struct str id = sqlite_bytes(row, 2);
-		*ret = (struct remembered){
-			.key = key,
-			.accepted_at = {sqlite3_column_int64(row, 3)},
-			.position = (uint64_t)sqlite3_column_int64(row, 4),
-			.count = (unsigned)sqlite3_column_int64(row, 5),
-		};
-		copy_hash(ret->key_hash, sqlite_bytes(row, 0));
-		copy_hash(ret->payload_hash, sqlite_bytes(row, 1));
-		memcpy(ret->first_id.b, id.p,
-			id.n < sizeof(ret->first_id.b) ? id.n : sizeof(ret->first_id.b));
-		sqlite_done(row);
-		if (memcmp(ret->key_hash, key_hash, sizeof(ret->key_hash)) == 0)
-			return 1;
-	}
-	return 0;
-}
-
-static int note_print(struct engine *q, struct print p, struct err *e)
-{
-	if (q->new_print_count == q->new_print_room) {
-		size_t room = q->new_print_room ? q->new_print_room * 2 : FORGET_AT_ONCE;
-		struct print *bigger = reallocarray(q->new_prints, room, sizeof(*bigger));
-		if (!bigger)
-			return err_oom(e);
-		q->new_prints = bigger;
-		q->new_print_room = room;
-	}
-	if (map_add(&q->key_by_print, p.print, p.key, e) < 0)
-		return -1;
-	q->new_prints[q->new_print_count++] = p;
-	return 0;
-}
-
-static int remember(struct engine *q, const struct queue_put *put, struct err *e)
-{
-	struct remembered r = remembered_of(put);
-	if (sqlite_run(&q->db, SQL_REMEMBER, e, V_INT(r.key), V_BLOB(str_mem(r.key_hash, sizeof(r.key_hash))),
-		    V_BLOB(str_mem(r.payload_hash, sizeof(r.payload_hash))),
-		    V_BLOB(str_mem(r.first_id.b, sizeof(r.first_id.b))), V_INT(r.accepted_at.ms),
-		    V_INT(r.position), V_INT(r.count)) < 0)
-		return -1;
-	return note_print(q, (struct print){remembered_print(r.key_hash), r.key}, e);
-}
 
 /* Keys above every key there ever was, the usual case, cannot be in `tried`. */
 static int refuse_tried(struct engine *q, uint64_t key, struct err *e)
@@ -529,7 +428,7 @@ static int sqlite_put(void *state, struct queue_put *put, struct err *e)
 {
 	struct engine *q = state;
 	struct remembered first;
-	int known = put->has_key ? find_remembered(q, put->key_hash, &first, e) : 0;
+	int known = put->has_key ? sqlite_keys_find(&q->keys, put->key_hash, &first, e) : 0;
 	if (known)
 		return known < 0 ? -1 : remembered_answer(&first, put);
 	if (put_all(q, put, e) < 0)
@@ -538,7 +437,7 @@ static int sqlite_put(void *state, struct queue_put *put, struct err *e)
 	for (unsigned i = 0; i < put->count; i++)
 		schedule_accept(q->schedule, uuid_order_key(&put->messages[i].id),
 			schedule_client(put->messages[i].client_id));
-	return put->has_key && remember(q, put, e) < 0 ? -1 : QUEUE_STORED;
+	return put->has_key && sqlite_keys_add(&q->keys, put, e) < 0 ? -1 : QUEUE_STORED;
 }
 
 /* --- lease, settle, renew --- */
@@ -756,35 +655,16 @@ static void expire(struct engine *q, struct mono now)
 		q->expire_after = mono_add_ms(now, RETRY_MS);
 }
 
-/* Returns how many it forgot. */
 static int forget_some(struct engine *q, struct err *e)
 {
-	struct print old[FORGET_AT_ONCE];
-	unsigned count = 0;
-	uint64_t last_key = 0;
-	sqlite3_stmt *row;
-	uint64_t floor_key = remembered_floor(clock_wall(q->clock), q->idempotency_ms);
-	int rc = sqlite_query(
-		&q->db, SQL_REMEMBERED_KEYS, e, &row, V_INT(0), V_INT(floor_key), V_INT(FORGET_AT_ONCE));
-	for (; rc > 0; rc = sqlite_next(&q->db, row, e)) {
-		uint8_t key_hash[QUEUE_HASH_BYTES];
-		copy_hash(key_hash, sqlite_bytes(row, 1));
-		last_key = (uint64_t)sqlite3_column_int64(row, 0);
-		old[count++] = (struct print){remembered_print(key_hash), last_key};
-	}
-	if (rc < 0 || (count && sqlite_run(&q->db, SQL_FORGET, e, V_INT(last_key)) < 0))
-		return -1;
-	/* Out of the map even if the commit fails: then the rows go with a later tick. */
-	for (unsigned i = 0; i < count; i++)
-		map_remove(&q->key_by_print, old[i].print, old[i].key);
-	return (int)count;
+	return sqlite_keys_forget(&q->keys, e);
 }
 
 static void forget(struct engine *q, struct mono now)
 {
 	if (!mono_reached(now, q->forget_at))
 		return;
-	bool more = in_transaction(q, forget_some) == FORGET_AT_ONCE;
+	bool more = in_transaction(q, forget_some) > 0;
 	q->forget_at = more ? now : mono_add_ms(now, FORGET_EVERY_MS);
 }
 
@@ -815,7 +695,7 @@ static bool sqlite_tick(void *state, struct mono now, struct mono *ret_next)
 	schedule_look_ahead(q->schedule);
 	bool due = schedule_attention(q->schedule, clock_wall(q->clock), now, ret_next);
 	*ret_next = earlier(*ret_next, later(schedule_earliest(q->schedule), q->expire_after));
-	if (q->key_by_print.count)
+	if (sqlite_keys_count(&q->keys))
 		*ret_next = earlier(*ret_next, q->forget_at);
 	if (q->db.log_pages >= LOG_PAGES_IDLE)
 		*ret_next = earlier(*ret_next, q->idle_at);
