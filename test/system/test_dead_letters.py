@@ -80,10 +80,9 @@ def test_dry_run_purge_and_audit(dead):
     assert '"client":"other"' in str(rows).replace("'", '"').replace(" ", "")
 
 
-@pytest.mark.up_only
 def test_redriven_messages_are_delivered(dead):
     dead.stop()
-    dead.settings["message_lifetime"] = "0s"
+    dead.worker.settings["message_lifetime"] = "0s"
     dead.start()
     started = time.monotonic()
     assert dead.json("queue", "redrive", "--all", "--rate", "2") == {"matched": 3, "dry_run": False}
@@ -131,14 +130,13 @@ def test_people_who_say_yes_are_not_asked(dead):
     assert code == 0 and "?" not in shown and stats(dead)["failed"] == 0
 
 
-@pytest.mark.up_only
 def test_pauses_are_separate_keep_their_reason_and_survive(make_daemon):
     daemon = make_daemon().start()
     daemon.cli("queue", "pause", "delivery", "--reason", "moving the database")
     with Client(daemon.address(), daemon.issued("client_001")) as client:
         accepted = client.post().json["message_id"]
     daemon.cli("queue", "pause", "accept", "--reason", "full")
-    assert "full" in daemon.health()["checks"]["queue"]["detail"]
+    assert "full" in daemon.proxy.health()["checks"]["queue"]["detail"]
     daemon.stop()
     daemon.spawn()  # it is not ready: it does not accept
     eventually((daemon.data / "admin.sock").exists, "the daemon answers administrators")

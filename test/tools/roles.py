@@ -69,8 +69,7 @@ class RolesApart:
 
     def start(self, timeout=START_TIMEOUT):
         self.spawn(timeout)
-        for role in (*self.proxies, *self.workers):
-            role.wait_ready(timeout)
+        self.wait_ready(timeout)
         return self
 
     def spawn(self, timeout=START_TIMEOUT):
@@ -80,6 +79,10 @@ class RolesApart:
         self.server.start(timeout)
         for role in (*self.proxies, *self.workers):
             role.spawn()
+
+    def wait_ready(self, timeout=START_TIMEOUT):
+        for role in (*self.proxies, *self.workers):
+            role.wait_ready(timeout)
 
     def wait(self, timeout=60):
         """0 once all have ended by themselves without a failure."""
