@@ -234,7 +234,7 @@ static int open_feed(struct app *a, const struct config *config, struct err *e)
 		.registry = a->registry, .health = a->context.health, .dir = a->paths->cache};
 	if (client_options_from(a, config, &o.client, e) < 0 || feed_open(&o, &a->feed, e) < 0)
 		return -1;
-	return upstream_new(&o.client, &a->upstream, e);
+	return upstream_new(&o.client, a->registry, &a->upstream, e);
 }
 
 static void take_sealing_key(void *proxy, const struct sealing_public *key)

@@ -13,7 +13,6 @@
 #include "proxy/copy.h"
 #include "role/wire.h"
 #include "tls/openssl.h"
-#include "tls/openssl.h"
 
 enum {
 	POLL_TIMEOUT_MS = 45000, /* the server answers after 30 s at the latest */
@@ -24,8 +23,6 @@ enum {
 	KEY_FILE_BYTES = 4096,
 	ISSUERS_BYTES = 64 * 1024,
 	PAGE_ARENA_BYTES = 16 * 1024 * 1024,
-	SEEN_AT_ONCE = 1000,
-	SEEN_BODY_BYTES = 200 * 1024,
 	PRUNE_MS = 60 * 60 * 1000,
 	/* Expired certificates are kept a day longer: a clock that is set back then does no harm. */
 	PRUNE_GRACE_MS = 24 * 60 * 60 * 1000,
@@ -213,35 +210,6 @@ static bool wait_a_little(struct feed *f, int64_t ms)
 	return go_on;
 }
 
-/* Tells the main server whose bearers came. What could not be told is noted again. */
-static int report_seen(struct feed *f, struct err *e)
-{
-	struct registry_seen seen[SEEN_AT_ONCE];
-	size_t count = registry_take_seen(f->registry, seen, SEEN_AT_ONCE);
-	AUTO(json_auto) json_t *answer = NULL;
-	AUTO(buf_auto) struct buf body;
-	if (!count)
-		return 0;
-	buf_init(&body, SEEN_BODY_BYTES);
-	struct json_out w = json_out_to(&body);
-	json_open_object(&w, NULL);
-	json_open_array(&w, "certificates");
-	for (size_t i = 0; i < count; i++)
-		wire_put_seen(&w, &seen[i]);
-	json_close_array(&w);
-	json_close_object(&w);
-	if (buf_check(&body, e) >= 0 && client_call(f->client, "POST", "/internal/certificates/seen",
-						buf_str(&body), CALL_TIMEOUT_MS, &answer, e) >= 0)
-		return 0;
-	for (size_t i = 0; i < count; i++) {
-		struct identity id = {.serial_bytes = seen[i].serial_bytes};
-		memcpy(id.serial, seen[i].serial, sizeof(id.serial));
-		memcpy(id.issuer_key_id, seen[i].issuer_key_id, sizeof(id.issuer_key_id));
-		registry_note_seen(f->registry, &id, seen[i].at);
-	}
-	return -1;
-}
-
 static void *follow(void *arg)
 {
 	struct feed *f = arg;
@@ -256,8 +224,6 @@ static void *follow(void *arg)
 			rc = take_changes(f, &e);
 		if (rc >= 0)
 			rc = prune(f, &e);
-		if (rc >= 0)
-			rc = report_seen(f, &e);
 		note_outcome(f, rc, &e);
 		pause_ms = rc >= 0 ? 0 : pause_ms ? pause_ms * 2 : PAUSE_FIRST_MS;
 		if (pause_ms > PAUSE_MAX_MS)

@@ -1,4 +1,5 @@
-/* upstream.c - see upstream.h. Two buffers change places: loops fill one while the thread sends the other. */
+/* upstream.c - see upstream.h. Two buffers change places: loops fill one while the thread sends the other. The same
+ * thread looks once a second for certificates that were used: it is the one that is never in a long poll. */
 #include "proxy/upstream.h"
 
 #include <errno.h>
@@ -7,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/auto.h"
+#include "base/log.h"
 #include "base/metrics.h"
 #include "role/wire.h"
 
@@ -18,10 +20,17 @@ enum {
 	LOOKUP_TIMEOUT_MS = 5000,
 	LOOKUP_THREADS = 2,
 	LOOKUP_LIMIT = 256,
+	SEEN_MS = 1000, /* how often uses of certificates are told; doubles while they cannot be */
+	SEEN_PAUSE_MAX_MS = 30000,
+	SEEN_TIMEOUT_MS = 5000,
+	SEEN_AT_ONCE = 1000,
+	SEEN_BODY_BYTES = 200 * 1024,
 };
 
 struct upstream {
-	struct client *registering;
+	const struct clock *clock;
+	struct registry *registry;
+	struct client *telling;
 	struct client *asking[LOOKUP_THREADS];
 	struct work_pool *pool;
 
@@ -33,7 +42,9 @@ struct upstream {
 	unsigned at_rest_count;
 	struct buf filling, record; /* sealed records, each behind its length; one of them */
 	bool stopping;
-	struct buf sending, request; /* the thread's */
+	struct buf sending, request; /* the thread's, as the next two */
+	struct mono seen_due;        /* when uses of certificates are told next */
+	int64_t seen_pause_ms;
 };
 
 /* --- registering --- */
@@ -87,27 +98,89 @@ static void send_all(struct upstream *u)
 	unsigned count;
 	while ((count = write_request(u, &c)) > 0) {
 		AUTO(json_auto) json_t *answer = NULL;
-		int rc = client_call(u->registering, "POST", "/internal/messages/register",
-			buf_str(&u->request), REGISTER_TIMEOUT_MS, &answer, NULL);
+		int rc = client_call(u->telling, "POST", "/internal/messages/register", buf_str(&u->request),
+			REGISTER_TIMEOUT_MS, &answer, NULL);
 		series_add(metric_series1(METRIC_REGISTERED, rc < 0 ? "failed" : "sent"), count);
 	}
 	buf_reset(&u->sending);
 }
 
-static void *register_thread(void *arg)
+/* --- telling whose certificates were used --- */
+
+static int tell(struct upstream *u, const struct registry_seen *seen, size_t count, struct err *e)
+{
+	AUTO(json_auto) json_t *answer = NULL;
+	AUTO(buf_auto) struct buf body;
+	buf_init(&body, SEEN_BODY_BYTES);
+	struct json_out w = json_out_to(&body);
+	json_open_object(&w, NULL);
+	json_open_array(&w, "certificates");
+	for (size_t i = 0; i < count; i++)
+		wire_put_seen(&w, &seen[i]);
+	json_close_array(&w);
+	json_close_object(&w);
+	if (buf_check(&body, e) < 0)
+		return -1;
+	return client_call(u->telling, "POST", "/internal/certificates/seen", buf_str(&body), SEEN_TIMEOUT_MS,
+		&answer, e);
+}
+
+static void note_again(struct upstream *u, const struct registry_seen *seen, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct identity id = {.serial_bytes = seen[i].serial_bytes};
+		memcpy(id.serial, seen[i].serial, sizeof(id.serial));
+		memcpy(id.issuer_key_id, seen[i].issuer_key_id, sizeof(id.issuer_key_id));
+		registry_note_seen(u->registry, &id, seen[i].at);
+	}
+}
+
+static void tell_seen(struct upstream *u)
+{
+	struct registry_seen seen[SEEN_AT_ONCE];
+	struct err e = ERR_INIT;
+	if (!mono_reached(clock_mono(u->clock), u->seen_due) || !registry_any_seen(u->registry))
+		return;
+	size_t count = registry_take_seen(u->registry, seen, SEEN_AT_ONCE);
+	if (count == 0 || tell(u, seen, count, &e) >= 0) {
+		u->seen_pause_ms = SEEN_MS;
+	} else {
+		note_again(u, seen, count);
+		if (u->seen_pause_ms == SEEN_MS)
+			log_event(LOG_WARN, "certificates.seen_not_told", LF_ERR(&e));
+		u->seen_pause_ms *= 2;
+		if (u->seen_pause_ms > SEEN_PAUSE_MAX_MS)
+			u->seen_pause_ms = SEEN_PAUSE_MAX_MS;
+	}
+	u->seen_due = mono_add_ms(clock_mono(u->clock), u->seen_pause_ms);
+}
+
+/* --- the thread --- */
+
+/* Until there are records to send, SEEN_MS are over, or it is to end: false. */
+static bool wait_for_work(struct upstream *u)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += SEEN_MS / 1000;
+	pthread_mutex_lock(&u->lock);
+	while (!u->stopping && !u->filling.n && pthread_cond_timedwait(&u->wakeup, &u->lock, &until) == 0)
+		;
+	struct buf full = u->filling;
+	u->filling = u->sending;
+	u->sending = full;
+	bool go_on = !u->stopping;
+	pthread_mutex_unlock(&u->lock);
+	return go_on;
+}
+
+static void *telling_thread(void *arg)
 {
 	struct upstream *u = arg;
-	bool go_on = true;
-	while (go_on) {
-		pthread_mutex_lock(&u->lock);
-		while (!u->stopping && !u->filling.n)
-			pthread_cond_wait(&u->wakeup, &u->lock);
-		struct buf full = u->filling;
-		u->filling = u->sending;
-		u->sending = full;
-		go_on = !u->stopping;
-		pthread_mutex_unlock(&u->lock);
+	for (bool go_on = true; go_on;) {
+		go_on = wait_for_work(u);
 		send_all(u);
+		tell_seen(u);
 	}
 	return NULL;
 }
@@ -179,7 +252,7 @@ void upstream_lookup(void *arg, struct lookup *l)
 
 static int open_clients(struct upstream *u, const struct client_options *o, struct err *e)
 {
-	if (client_new(o, &u->registering, e) < 0)
+	if (client_new(o, &u->telling, e) < 0)
 		return -1;
 	for (unsigned i = 0; i < LOOKUP_THREADS; i++) {
 		if (client_new(o, &u->asking[i], e) < 0)
@@ -189,20 +262,28 @@ static int open_clients(struct upstream *u, const struct client_options *o, stru
 	return work_pool_start("lookup", LOOKUP_THREADS, LOOKUP_LIMIT, &u->pool, e);
 }
 
-int upstream_new(const struct client_options *o, struct upstream **ret, struct err *e)
+int upstream_new(
+	const struct client_options *o, struct registry *registry, struct upstream **ret, struct err *e)
 {
 	struct upstream *u = calloc(1, sizeof(*u));
 	if (!u)
 		return err_oom(e);
+	u->clock = o->clock;
+	u->registry = registry;
+	u->seen_pause_ms = SEEN_MS;
 	buf_init(&u->filling, BUFFER_BYTES);
 	buf_init(&u->sending, BUFFER_BYTES);
 	buf_init(&u->record, SEALED_MAX_BYTES);
 	buf_init(&u->request, REQUEST_BYTES);
 	pthread_mutex_init(&u->lock, NULL);
-	pthread_cond_init(&u->wakeup, NULL);
+	pthread_condattr_t attr;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&u->wakeup, &attr);
+	pthread_condattr_destroy(&attr);
 	int rc = open_clients(u, o, e);
 	if (rc >= 0) {
-		errno = pthread_create(&u->thread, NULL, register_thread, u);
+		errno = pthread_create(&u->thread, NULL, telling_thread, u);
 		rc = errno ? err_sys(e, ERR_RETRY, "start a thread") : 0;
 		u->running = rc >= 0;
 	}
@@ -224,7 +305,7 @@ void upstream_cancel(struct upstream *u)
 
 void upstream_reload(struct upstream *u)
 {
-	client_reload(u->registering);
+	client_reload(u->telling);
 	for (unsigned i = 0; i < LOOKUP_THREADS; i++)
 		client_reload(u->asking[i]);
 }
@@ -240,10 +321,10 @@ void upstream_free(struct upstream *u)
 		u->stopping = true;
 		pthread_cond_signal(&u->wakeup);
 		pthread_mutex_unlock(&u->lock);
-		client_cancel(u->registering);
+		client_cancel(u->telling);
 		pthread_join(u->thread, NULL);
 	}
-	client_free(u->registering);
+	client_free(u->telling);
 	for (unsigned i = 0; i < LOOKUP_THREADS; i++)
 		client_free(u->asking[i]);
 	buf_clear(&u->filling);

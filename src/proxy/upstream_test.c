@@ -1,10 +1,12 @@
-/* upstream_test.c - registering is batched, bounded and waits for nobody; questions get their answer. */
+/* upstream_test.c - registering is batched, bounded and waits for nobody; uses of certificates are told until they are
+ * heard; questions get their answer. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <string.h>
 
@@ -15,6 +17,7 @@
 
 static struct fake_main_server *server;
 static struct upstream *upstream;
+static struct registry *registry;
 static struct uuid_source ids;
 static struct buf envelope;
 
@@ -25,7 +28,8 @@ static int setup(void **state)
 	if (fake_open(FAKE_GOOD, &server, &e) < 0)
 		fail_msg("%s", e.text);
 	struct client_options o = fake_client_options(server);
-	assert_int_equal(upstream_new(&o, &upstream, &e), 0);
+	assert_int_equal(registry_new(&registry, &e), 0);
+	assert_int_equal(upstream_new(&o, registry, &upstream, &e), 0);
 	uuid_source_init(&ids, &clock_system, 0);
 	buf_init(&envelope, SEALED_MAX_BYTES);
 	envelope_encode(&(struct envelope){.ciphertext = STR("sixteen bytes and more")}, &envelope);
@@ -36,6 +40,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	upstream_free(upstream);
+	registry_free(registry);
 	fake_close(server);
 	buf_clear(&envelope);
 	return 0;
@@ -117,6 +122,47 @@ static void what_fails_is_counted_and_forgotten(void **state)
 	assert_int_equal(counted("failed"), failed + 1);
 }
 
+/* A certificate that the registry knows, and whose bearer comes. */
+static void use_certificate(void)
+{
+	const struct registry_row row = {.serial = {0xab},
+		.serial_bytes = 1,
+		.status = REGISTRY_ACTIVE,
+		.role = ROLE_CLIENT,
+		.name = STR("client"),
+		.domain = STR("example.com"),
+		.not_after = {INT64_MAX},
+		.change = 1};
+	const struct identity id = {.serial = {0xab}, .serial_bytes = 1};
+	struct err e = ERR_INIT;
+	assert_int_equal(registry_apply(registry, &row, 1, &e), 0);
+	registry_note_seen(registry, &id, (struct wall){1000});
+}
+
+static void uses_of_certificates_are_told(void **state)
+{
+	char body[512];
+	(void)state;
+	use_certificate();
+	assert_true(fake_wait(server, FAKE_SEEN, 1, NULL, body, sizeof(body)));
+	assert_non_null(strstr(body, "\"serial\":\"ab\""));
+	assert_non_null(strstr(body, "1970-01-01T00:00:01.000Z"));
+	assert_false(registry_any_seen(registry));
+}
+
+static void what_could_not_be_told_is_noted_again(void **state)
+{
+	struct registry_seen seen;
+	(void)state;
+	fake_push(server, FAKE_SEEN, 503, NULL, "{}");
+	use_certificate();
+	assert_true(fake_wait(server, FAKE_SEEN, 1, NULL, NULL, 0));
+	while (!registry_any_seen(registry))
+		sched_yield();
+	assert_int_equal(registry_take_seen(registry, &seen, 1), 1);
+	assert_int_equal(seen.at.ms, 1000);
+}
+
 static sem_t answered;
 
 static void done(struct lookup *l)
@@ -177,6 +223,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(registers_in_batches, setup, teardown),
 		cmocka_unit_test_setup_teardown(is_bounded_when_nobody_listens, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_fails_is_counted_and_forgotten, setup, teardown),
+		cmocka_unit_test_setup_teardown(uses_of_certificates_are_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_could_not_be_told_is_noted_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_question_is_answered, setup, teardown),
 		cmocka_unit_test_setup_teardown(anothers_message_is_not_there, setup, teardown),
 	};

@@ -114,6 +114,7 @@ HANDLER(put_status, FAKE_STATUS)
 HANDLER(get_message, FAKE_MESSAGE)
 HANDLER(get_revocations, FAKE_REVOCATIONS)
 HANDLER(get_sealing_keys, FAKE_SEALING_KEYS)
+HANDLER(post_seen, FAKE_SEEN)
 
 enum { BODY_CEILING = 24 * 1024 * 1024 };
 
@@ -124,6 +125,7 @@ static const struct http_route routes[] = {
 	{"GET", "/internal/messages/{id}", ROLE_BIT(ROLE_PROXY), false, get_message, "", 0},
 	{"GET", "/internal/revocations", ROLE_BIT(ROLE_PROXY), false, get_revocations, "", 0},
 	{"GET", "/internal/sealing-keys", ROLE_BIT(ROLE_PROXY), false, get_sealing_keys, "", 0},
+	{"POST", "/internal/certificates/seen", ROLE_BIT(ROLE_PROXY), false, post_seen, "", BODY_CEILING},
 	{0},
 };
 
