@@ -25,7 +25,9 @@
 enum {
 	TURN_BYTES = 256 * 1024, /* read from one connection before others get a turn */
 	REFUSALS_LOGGED_PER_S = 10,
-	OUT_CEILING_BYTES = 256 << 20, /* answers are ours, protocols stop far below */
+	OUT_CEILING_BYTES = 256 << 20,    /* answers are ours, protocols stop far below */
+	KEY_UPDATES_FREE = 16,            /* that a TLS peer may make without sending anything */
+	BYTES_PER_KEY_UPDATE = 64 * 1024, /* buys one more; AES-GCM asks for one in 2^24 records */
 };
 
 static const struct identity nobody = {.role = ROLE_NONE};
@@ -263,12 +265,23 @@ static void clear_errors(void)
 		ERR_clear_error();
 }
 
+/* Each takes us several times as long as a small record; too many are no protection but an attack. */
+static void check_key_updates(struct conn *c)
+{
+	if (tls_key_updates(c->ssl) <= KEY_UPDATES_FREE + c->received_bytes / BYTES_PER_KEY_UPDATE)
+		return;
+	stats_reject(c->shard->server->stats, REJECT_FLOOD);
+	c->broken = true;
+}
+
 /* > 0: that many bytes; 0: nothing now. Marks the end of input and a broken connection. */
 static size_t tls_receive(struct conn *c, char *to, size_t room)
 {
 	clear_errors();
 	int n = SSL_read(c->ssl, to, (int)room);
-	if (n > 0)
+	c->received_bytes += n > 0 ? (size_t)n : 0;
+	check_key_updates(c);
+	if (n > 0 && !c->broken)
 		return (size_t)n;
 	switch (SSL_get_error(c->ssl, n)) {
 	case SSL_ERROR_WANT_READ:

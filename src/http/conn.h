@@ -110,6 +110,7 @@ struct conn {
 	size_t out_mark;    /* bytes still to be sent that the write deadline is about */
 	struct deadline read_deadline, write_deadline;
 	size_t lingered_bytes;
+	uint64_t received_bytes;
 
 	size_t body_bytes;   /* request bodies in memory */
 	size_t answer_bytes; /* answers in memory, besides `out` */

@@ -347,6 +347,11 @@ static void until_has(struct client *c, const char *part)
 			fail_msg("ended without '%s': %.*s", part, (int)c->in.n, c->in.p);
 }
 
+static uint64_t rejected(const char *reason)
+{
+	return series_value(metric_series(METRIC_HTTP_REJECTED, (const char *[]){"test", reason, NULL}));
+}
+
 /* --- HTTP/1.1 over TLS --- */
 
 #define GET(path) STR("GET " path " HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -534,6 +539,42 @@ static void half_closed_tls_peers_are_answered(void **state)
 		until_has(&c, "\r\n\r\nheld");
 		client_close(&c);
 	}
+}
+
+static bool update_keys(struct client *c, int kind)
+{
+	bool sent = SSL_key_update(c->ssl, kind) == 1 && SSL_do_handshake(c->ssl) == 1;
+	ERR_clear_error();
+	return sent;
+}
+
+static void peers_may_update_their_keys(void **state)
+{
+	struct client c;
+	client_connect(&c, without_cert, NULL);
+	for (unsigned i = 0; i < 8; i++) {
+		assert_true(update_keys(&c, i % 2 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED));
+		client_send(&c, GET("/large"));
+		until_has(&c, "\r\n\r\nxxx");
+		while (c.in.n < LARGE_BYTES)
+			assert_true(client_receive(&c));
+		buf_reset(&c.in);
+	}
+	client_close(&c);
+}
+
+static void key_updates_are_bounded(void **state)
+{
+	enum { UPDATES = 100000 };
+	struct client c;
+	uint64_t before = rejected("flood");
+	client_connect(&c, without_cert, NULL);
+	for (unsigned i = 0; i < UPDATES && update_keys(&c, SSL_KEY_UPDATE_NOT_REQUESTED); i++)
+		;
+	while (client_receive(&c))
+		;
+	assert_int_equal(rejected("flood"), before + 1);
+	client_close(&c);
 }
 
 /* --- HTTP/2 --- */
@@ -735,11 +776,6 @@ static void check_h2_case(struct client *c, const struct h2_case *x)
 		fail_msg("%s: no '%s' in: %.*s", x->headers[7], x->wanted, (int)c->in.n, c->in.p);
 	if (!strcmp(x->headers[1], "HEAD"))
 		assert_int_equal(c->in.n, 0);
-}
-
-static uint64_t rejected(const char *reason)
-{
-	return series_value(metric_series(METRIC_HTTP_REJECTED, (const char *[]){"test", reason, NULL}));
 }
 
 static void h2_requests(void **state)
@@ -1030,6 +1066,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(revoked_peers_are_cut_off_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(failed_handshakes_send_their_alert, setup, teardown),
 		cmocka_unit_test_setup_teardown(half_closed_tls_peers_are_answered, setup, teardown),
+		cmocka_unit_test_setup_teardown(peers_may_update_their_keys, setup, teardown),
+		cmocka_unit_test_setup_teardown(key_updates_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(h2_requests, setup, teardown),
 		cmocka_unit_test_setup_teardown(h2_streams_are_answered_as_they_finish, setup, teardown),
 		cmocka_unit_test_setup_teardown(h2_headers_are_bounded, setup, teardown),

@@ -49,7 +49,7 @@ struct tls_server {
 /* --- what hangs on OpenSSL's objects --- */
 
 static pthread_once_t indexes_once = PTHREAD_ONCE_INIT;
-static int listener_index, verdict_index;
+static int listener_index, verdict_index, key_updates_index;
 
 static void listener_free(struct listener *l)
 {
@@ -74,7 +74,8 @@ static void indexes_make(void)
 {
 	listener_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, listener_release);
 	verdict_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, verdict_release);
-	ensure(listener_index >= 0 && verdict_index >= 0);
+	key_updates_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	ensure(listener_index >= 0 && verdict_index >= 0 && key_updates_index >= 0);
 }
 
 /* --- callbacks --- */
@@ -109,6 +110,16 @@ static int select_protocol(SSL *ssl, const unsigned char **ret, unsigned char *r
 		return SSL_TLSEXT_ERR_ALERT_FATAL;
 	*ret = selected;
 	return SSL_TLSEXT_ERR_OK;
+}
+
+/* Counts the peer's KeyUpdate messages in the pointer itself. */
+static void count_key_update(
+	int write_p, int version, int content_type, const void *bytes, size_t n, SSL *ssl, void *arg)
+{
+	bool is_update = !write_p && content_type == SSL3_RT_HANDSHAKE && n &&
+			 *(const unsigned char *)bytes == SSL3_MT_KEY_UPDATE;
+	if (is_update)
+		SSL_set_ex_data(ssl, key_updates_index, (void *)((uintptr_t)tls_key_updates(ssl) + 1));
 }
 
 /* --- building contexts --- */
@@ -236,6 +247,9 @@ static int server_ctx_new(
 	SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
 	SSL_CTX_set_alpn_select_cb(ctx, select_protocol, listener);
 	SSL_CTX_set_client_hello_cb(ctx, o->hello, o->arg);
+	SSL_CTX_set_msg_callback(ctx, count_key_update);
+	/* With it, one SSL_read goes on for as long as a peer sends records that hold no data. */
+	SSL_CTX_clear_mode(ctx, SSL_MODE_AUTO_RETRY);
 	if (!SSL_CTX_set_num_tickets(ctx, 0) || !SSL_CTX_set_max_early_data(ctx, 0))
 		return err_openssl(e, ERR_FATAL, "TLS context");
 	if (o->client_cert) {
@@ -424,6 +438,11 @@ const struct identity *tls_peer(const SSL *ssl)
 const struct verify_result *tls_verdict(const SSL *ssl)
 {
 	return SSL_get_ex_data(ssl, verdict_index);
+}
+
+uint64_t tls_key_updates(const SSL *ssl)
+{
+	return (uintptr_t)SSL_get_ex_data(ssl, key_updates_index);
 }
 
 /* A failure that is not about the client's certificate, by OpenSSL's first complaint (0: none, the socket).

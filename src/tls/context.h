@@ -55,6 +55,10 @@ const struct identity *tls_peer(const SSL *ssl);
 /* What became of the certificate that the peer showed; NULL: it showed none, or it was not looked at. */
 const struct verify_result *tls_verdict(const SSL *ssl);
 
+/* How often the peer has changed its keys (RFC 8446 section 4.6.3). It costs us more than the peer, and nothing in TLS
+ * bounds it: that is left to whoever reads. */
+uint64_t tls_key_updates(const SSL *ssl);
+
 /* After a failed handshake, before anything else touches OpenSSL on this thread: a name from a fixed set for
  * metrics, and for logs *ret_rule (static). A refused certificate: verify_outcome_name and the broken rule. Else
  * "peer_alert" (the client refused us), "reset" (it went away), "protocol"; the rule is then OpenSSL's reason.
