@@ -5,6 +5,7 @@ is the first proxy, what it said is what all said. What is a matter of one proce
 is asked of .server, .proxy or .worker. Certificates are made once, in a template.
 """
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from daemon import CLIENT, START_TIMEOUT, Sealpost
@@ -16,42 +17,52 @@ OF_THE_PROXY = ("pid", "ingest", "metrics")
 NAMES = {"proxy": ["proxy-0", "proxy-1"], "worker": ["worker-0", "worker-1", "worker-2", "worker-3"]}
 
 
-def make_roles_template(directory):
+@dataclass(frozen=True)
+class Place:
+    """Where a role runs: an address, and what stands before its command."""
+    address: str = LOOPBACK
+    wrapper: tuple = ()
+
+
+def here(_name):
+    return Place()
+
+
+def make_roles_template(directory, place=here):
     """The main server's data, the client's certificate, and one for every role that a test may want."""
-    server = Sealpost(Path(directory) / "server", settings={"tls_names": LOOPBACK})
+    server = Sealpost(Path(directory) / "server", settings={"tls_names": place("server").address})
     server.cli("init")
     for role, names in NAMES.items():
         for name in names:
-            server.issue(name, "--role", role, *(("--san", LOOPBACK) if role == "proxy" else ()))
+            server.issue(name, "--role", role, *(("--san", place(name).address) if role == "proxy" else ()))
     server.issue(CLIENT, "--domain", "example.com")
     return Path(directory)
 
 
-class RolesApart:
-    """make_roles_template's copy in `directory`. settings and env go to every role, more can be given to one through
-    its own .settings before it starts."""
+class Roles:
+    """make_roles_template's copy in `directory`. settings (where the queue is, for one) and env go to every role, more
+    can be given to one through its own .settings before it starts; place(name) says where it runs."""
 
-    def __init__(self, directory, settings=None, env=None, wrapper=(), proxies=1, workers=1, redis=None):
+    def __init__(self, directory, settings, env=None, place=here, proxies=1, workers=1):
         self.directory = Path(directory)
-        self.redis = redis or Redis(self.directory / "redis")
-        listen = {"server_listen": f"{LOOPBACK}:{free_port()}"}
+        self.certs = self.directory / "server" / "certs"
+        address = place("server").address
         # The others have its address in their settings, so it stays over restarts.
-        common = self.redis.options(server_url=f"https://{listen['server_listen']}") | (settings or {})
-        env = self.redis.env | (env or {})
-        self.server = Sealpost(self.directory / "server", common | listen, env, wrapper, command="server")
-        self.proxies = [self._role("proxy", name, common, env, wrapper) for name in NAMES["proxy"][:proxies]]
-        self.workers = [self._role("worker", name, common, env, wrapper) for name in NAMES["worker"][:workers]]
-        self.data, self.certs = self.server.data, self.server.certs
-        self.cli, self.json, self.issue, self.issued, self.messages, self.delivered = (
-            self.server.cli, self.server.json, self.server.issue, self.server.issued, self.server.messages,
-            self.server.delivered)
+        listen = {"server_listen": f"{address}:{free_port()}", "tls_names": address}
+        common = {"server_url": f"https://{listen['server_listen']}"} | settings
+        self.server = self._role("server", "server", place("server"), common | listen, env)
+        self.proxies = [self._apart("proxy", name, place(name), common, env) for name in NAMES["proxy"][:proxies]]
+        self.workers = [self._apart("worker", name, place(name), common, env) for name in NAMES["worker"][:workers]]
 
-    def _role(self, role, name, common, env, wrapper):
-        files = {"cert_file": self.directory / "server" / "certs" / f"{name}.pem",
-                 "key_file": self.directory / "server" / "certs" / f"{name}.key",
-                 "ca_file": self.directory / "server" / "certs" / "ca.pem"}
+    def _role(self, role, name, place, settings, env):
         (self.directory / name).mkdir(exist_ok=True)
-        return Sealpost(self.directory / name, common | files, env, wrapper, command=role)
+        listen = {f"{listener}_listen": f"{place.address}:0" for listener in ("ingest", "server", "portal")}
+        return Sealpost(self.directory / name, listen | settings, env, place.wrapper, command=role)
+
+    def _apart(self, role, name, place, settings, env):
+        files = {"cert_file": self.certs / f"{name}.pem", "key_file": self.certs / f"{name}.key",
+                 "ca_file": self.certs / "ca.pem"}
+        return self._role(role, name, place, settings | files, env)
 
     @property
     def roles(self):
@@ -74,8 +85,6 @@ class RolesApart:
 
     def spawn(self, timeout=START_TIMEOUT):
         """The main server is waited for: a proxy that has never heard of it has no key to seal with."""
-        if self.redis.process is None:
-            self.redis.start()
         self.server.start(timeout)
         for role in (*self.proxies, *self.workers):
             role.spawn()
@@ -104,6 +113,27 @@ class RolesApart:
     def close(self):
         for role in (*self.proxies, *self.workers, self.server):
             role.close()
+
+
+class RolesApart(Roles):
+    """Roles on a Redis of their own, which starts and ends with them; or on one that others use too."""
+
+    def __init__(self, directory, settings=None, env=None, wrapper=(), proxies=1, workers=1, redis=None):
+        self.redis = redis or Redis(Path(directory) / "redis")
+        super().__init__(directory, self.redis.options() | (settings or {}), self.redis.env | (env or {}),
+                         lambda _name: Place(wrapper=tuple(wrapper)), proxies, workers)
+        self.data = self.server.data
+        self.cli, self.json, self.issue, self.issued, self.messages, self.delivered = (
+            self.server.cli, self.server.json, self.server.issue, self.server.issued, self.server.messages,
+            self.server.delivered)
+
+    def spawn(self, timeout=START_TIMEOUT):
+        if self.redis.process is None:
+            self.redis.start()
+        super().spawn(timeout)
+
+    def close(self):
+        super().close()
         self.redis.close()
 
     # --- as one ---

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 from bed import SOMEWHERE, accept_some, deliver_one, freeze, metric, settle
 from daemon import Sealpost
-from deployment import LEASE_S, LOOPBACK, Deployment, Place
+from deployment import LEASE_S, Deployment
 from hosts import Network
 from ledger import AdminConnection, Ledger
 from load import LedgerLoad
 from redis import Redis, Sentinel, free_port
+from roles import LOOPBACK, Place, here
 from waiting import eventually
 
 SPOOL = {"spool": "true"}
@@ -30,10 +31,10 @@ def one_redis(directory, address=LOOPBACK):
 
 
 @contextmanager
-def apart(directory, rounds, options, place=lambda name: Place(), proxy_settings=None, keys=True):
+def apart(directory, rounds, options, place=here, proxy_settings=None, keys=True):
     """(deployment, ledger, load), all running: two proxies, four workers and a main server, on that queue."""
     ledger = Ledger(f"{rounds.name} {rounds.seed}")
-    with Deployment(directory, options, 2, 4, place, proxy_settings) as deployment:
+    with Deployment(directory, options, place, proxy_settings) as deployment:
         deployment.start()
         with LedgerLoad(ledger, deployment.address, deployment.identity, keys=keys) as load:
             yield deployment, ledger, load
@@ -166,7 +167,7 @@ def network(directory, rounds):
 
         def place(name):
             host = hosts[name.split("-")[0]]
-            return Place(host.address, host.wrapper)
+            return Place(host.address, tuple(host.wrapper))
         cuts = Cuts(net, hosts["server"], hosts["proxy"], hosts["worker"])
         with one_redis(directory, net.here.address) as redis, \
                 apart(directory, rounds, redis.options(redis_url=f"redis://{net.here.address}:{redis.port}/0"),
