@@ -12,6 +12,7 @@
 #include <dirent.h>
 
 #include "base/file.h"
+#include "base/must_test.h"
 #include "ca/key.h"
 
 enum { DAY_MS = 24 * 60 * 60 * 1000, ROOM_BYTES = 64 * 1024 };
@@ -27,12 +28,6 @@ static struct authority_options options(void)
 		.root_key_type = STR("ec:P-384"),
 		.issuing_key_type = STR("ed25519"),
 		.now = now};
-}
-
-static void must(int result, const struct err *e)
-{
-	if (result < 0)
-		fail_msg("%s", e->text);
 }
 
 static void remove_files(void)

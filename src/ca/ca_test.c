@@ -10,7 +10,6 @@
 #include <stdio.h>
 
 #include <cmocka.h>
-#include <dirent.h>
 #include <openssl/pem.h>
 #include <pthread.h>
 #include <signal.h>
@@ -21,6 +20,8 @@
 #include <sys/wait.h>
 
 #include "base/file.h"
+#include "base/must_test.h"
+#include "base/scratch_test.h"
 #include "ca/key.h"
 #include "tls/openssl.h"
 #include "tls/verify.h"
@@ -47,23 +48,6 @@ static struct ca_options options(void)
 		.root_key_type = "rsa:2048"};
 }
 
-static void must(int result, const struct err *e)
-{
-	if (result < 0)
-		fail_msg("%s", e->text);
-}
-
-static void remove_dir(const char *path)
-{
-	DIR *dir = opendir(path);
-	assert_non_null(dir);
-	for (const struct dirent *entry; (entry = readdir(dir)) != NULL;)
-		if (entry->d_name[0] != '.')
-			assert_int_equal(unlinkat(dirfd(dir), entry->d_name, 0), 0);
-	closedir(dir);
-	rmdir(path);
-}
-
 static int setup(void **state)
 {
 	struct err e;
@@ -86,7 +70,7 @@ static int teardown(void **state)
 	ca_close(ca);
 	buf_wipe(&key_pem);
 	buf_clear(&key_spki);
-	remove_dir(ca_dir);
+	scratch_remove_plain(ca_dir);
 	return rmdir(top);
 }
 
@@ -726,7 +710,7 @@ static void test_init_goes_on(void **state)
 		must(ca_open(&o, &second, &e), &e);
 		ca_close(second);
 	}
-	remove_dir(dir);
+	scratch_remove_plain(dir);
 }
 
 static void spoil_file(const char *dir, const char *name)
@@ -753,7 +737,7 @@ static void test_damage_is_named(void **state)
 		assert_int_equal(e.kind, ERR_FATAL);
 		if (!strstr(e.text, names[i]))
 			fail_msg("'%s' does not name %s", e.text, names[i]);
-		remove_dir(dir);
+		scratch_remove_plain(dir);
 	}
 }
 
@@ -775,7 +759,7 @@ static void test_wrong_key_is_found(void **state)
 	assert_int_equal(chmod(path, 0644), 0);
 	assert_int_equal(ca_open(&o, &fourth, &e), -1);
 	assert_non_null(strstr(e.text, "may be read by others"));
-	remove_dir(dir);
+	scratch_remove_plain(dir);
 }
 
 static void make_plain_root_key(const char *dir)
@@ -816,7 +800,7 @@ static void test_passphrase(void **state)
 	assert_int_equal(key_load(key, STR("wrong"), &none, &e), -1);
 	assert_non_null(strstr(e.text, "not this passphrase"));
 	unlink(file);
-	remove_dir(dir);
+	scratch_remove_plain(dir);
 }
 
 /* --- others --- */

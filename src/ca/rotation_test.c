@@ -9,9 +9,10 @@
 #include <stdio.h>
 
 #include <cmocka.h>
-#include <dirent.h>
 
 #include "base/file.h"
+#include "base/must_test.h"
+#include "base/scratch_test.h"
 #include "ca/files.h"
 #include "ca/key.h"
 
@@ -23,12 +24,6 @@ static const struct wall start = {1795348200000}; /* 2026-11-22T11:50:00Z */
 static char top[] = "/tmp/sealpost-rotation-XXXXXX";
 static struct clock_fake fake_clock;
 static struct buf key_pem, key_spki;
-
-static void must(int result, const struct err *e)
-{
-	if (result < 0)
-		fail_msg("%s", e->text);
-}
 
 static struct ca_options options(void)
 {
@@ -53,17 +48,6 @@ static int teardown(void **state)
 	buf_wipe(&key_pem);
 	buf_clear(&key_spki);
 	return rmdir(top);
-}
-
-static void remove_dir(const char *path)
-{
-	DIR *dir = opendir(path);
-	assert_non_null(dir);
-	for (const struct dirent *entry; (entry = readdir(dir)) != NULL;)
-		if (entry->d_name[0] != '.')
-			assert_int_equal(unlinkat(dirfd(dir), entry->d_name, 0), 0);
-	closedir(dir);
-	rmdir(path);
 }
 
 static struct ca_request request(void)
@@ -184,7 +168,7 @@ static void test_rotation(void **state)
 	buf_init(&none, TEXT_BYTES_MAX);
 	must_refuse(ca_crl(made, old_id, NULL, 0, 7, &none, &e), ERR_REJECT, &e);
 	ca_close(made);
-	remove_dir(dir);
+	scratch_remove_plain(dir);
 }
 
 /* A rotation that never comes to an end must not fill the disk or the bundle. */
@@ -201,7 +185,7 @@ static void test_rotations_are_bounded(void **state)
 	const struct ca_issuer *issuers;
 	assert_in_range(ca_issuers(made, &issuers), 2, CA_ISSUERS_MAX);
 	ca_close(made);
-	remove_dir(dir);
+	scratch_remove_plain(dir);
 }
 
 /* What a crash can leave: a key whose certificate was not written, a new issuing CA that never became the current one, a
@@ -238,7 +222,7 @@ static void test_interrupted_rotations(void **state)
 	assert_int_equal(ca_issuers(made, &issuers), 2);
 	assert_string_equal(issuers[0].id, current);
 	ca_close(made);
-	remove_dir(dir);
+	scratch_remove_plain(dir);
 }
 
 static void test_root_key_leaves_and_comes_back(void **state)
@@ -281,7 +265,7 @@ static void test_root_key_leaves_and_comes_back(void **state)
 	must(ca_import_root(made, &good, &e), &e);
 	must(ca_rotate(made, NULL, &e), &e);
 	ca_close(made);
-	remove_dir(dir);
+	scratch_remove_plain(dir);
 }
 
 /* From no passphrase to one, to another by way of both, and back. */
@@ -310,7 +294,7 @@ static void test_rekey(void **state)
 	must(file_replace(file, 0600, STR("third\n"), &e), &e);
 	must_refuse(ca_open(&o, &made, &e), ERR_FATAL, &e);
 	unlink(file);
-	remove_dir(dir);
+	scratch_remove_plain(dir);
 }
 
 /* --- where others find lists and issuers --- */
@@ -357,7 +341,7 @@ static void test_public_url(void **state)
 	assert_true(str_eq(str_of_asn1(issuer->d.uniformResourceIdentifier), str_of(expected)));
 	ca_issued_clear(&issued);
 	ca_close(made);
-	remove_dir(dir);
+	scratch_remove_plain(dir);
 }
 
 int main(int argc, char **argv)

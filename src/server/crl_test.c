@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/must_test.h"
 #include "base/scratch_test.h"
 #include "store/driver.h"
 #include "tls/openssl.h"
@@ -20,12 +21,6 @@ static struct clock_fake fake_clock;
 static struct ca *ca;
 static struct store *store;
 static struct crl *crl;
-
-static void must(int result, const struct err *e)
-{
-	if (result < 0)
-		fail_msg("%s", e->text);
-}
 
 /* The signer is a fork of this process here: it starts before the store's thread, which must not
  * read a clock that is moved. */

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/auto.h"
+#include "base/must_test.h"
 #include "base/scratch_test.h"
 #include "crypto/seal.h"
 #include "server/internal.h"
@@ -24,12 +25,6 @@ struct fixture {
 	struct sealed sealed[MESSAGES];
 	struct delivery_item items[MESSAGES];
 };
-
-static void must(int rc, const struct err *e)
-{
-	if (rc < 0)
-		fail_msg("%s", e->text);
-}
 
 static void seal_one(struct fixture *f, struct uuid_source *ids, unsigned i, struct wall accepted_at)
 {

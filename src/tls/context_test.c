@@ -12,6 +12,7 @@
 #include <openssl/err.h>
 #include <sys/stat.h>
 
+#include "base/must_test.h"
 #include "tls/craft_cert.h"
 
 enum { DAY_MS = 24 * 60 * 60 * 1000, PIPE_BYTES = 64 * 1024 };
@@ -23,12 +24,6 @@ static struct wall now;
 static struct craft_authority root, issuing, stranger_root, stranger_issuing;
 static char directory[] = "/tmp/sealpost-context-XXXXXX";
 static char cert_file[64], key_file[64], ca_file[64];
-
-static void must(int result, const struct err *e)
-{
-	if (result < 0)
-		fail_msg("%s", e->text);
-}
 
 static void write_server_files(const char *name)
 {
