@@ -132,7 +132,7 @@ enum h1_verdict h1_scan(struct h1_scan *s, struct str window, const struct h1_li
 
 /* --- the request line --- */
 
-static bool host_is_valid(struct str s)
+bool h1_host(struct str s)
 {
 	struct str host = s;
 	if (s.n && s.p[0] == '[') {
@@ -167,17 +167,18 @@ static struct str after_scheme(struct str target)
 	return (struct str){NULL, 0};
 }
 
-bool h1_target(struct str target, struct str *ret_path, struct str *ret_query)
+bool h1_target(struct str method, struct str target, struct str *ret_path, struct str *ret_query)
 {
 	struct str path = target;
+	bool asterisk = str_eq(target, STR("*")) && str_eq(method, STR("OPTIONS"));
 	if (!target.n)
 		return false;
-	if (target.p[0] != '/') {
+	if (target.p[0] != '/' && !asterisk) {
 		struct str rest = after_scheme(target);
 		size_t n = 0;
 		while (n < rest.n && rest.p[n] != '/' && rest.p[n] != '?')
 			n++;
-		if (!n || !host_is_valid((struct str){rest.p, n}))
+		if (!n || !h1_host((struct str){rest.p, n}))
 			return false;
 		path = skip(rest, n);
 	}
@@ -212,7 +213,7 @@ static enum h1_verdict parse_request_line(
 		return malformed(ret_rule, "the request line has no version");
 	if (h->target.n > l->target_bytes)
 		return H1_TOO_LARGE;
-	if (!h1_target(h->target, &h->path, &h->query))
+	if (!h1_target(h->method, h->target, &h->path, &h->query))
 		return malformed(ret_rule, "the request target is neither a path nor an http(s) URI");
 	if (!parse_version(rest, &h->version_1_0))
 		return malformed(ret_rule, "the version is not HTTP/1.0 or HTTP/1.1");
@@ -244,7 +245,7 @@ static const char *on_host(struct h1_head *h, struct framing *f, struct str valu
 {
 	if (f->host++)
 		return "Host occurs more than once";
-	return host_is_valid(value) ? NULL : "Host is not a host";
+	return h1_host(value) ? NULL : "Host is not a host";
 }
 
 static const char *on_content_length(struct h1_head *h, struct framing *f, struct str value)

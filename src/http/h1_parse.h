@@ -11,7 +11,7 @@
  *     both together are malformed, as is Transfer-Encoding from an HTTP/1.0 peer;
  *   - Host occurs exactly once and is a host with an optional port; only HTTP/1.0 may leave it out;
  *   - HTTP/1.0 is served, one request a connection; HTTP/1.2 to 1.9 count as 1.1; other versions are malformed;
- *   - targets: origin-form and absolute-form of RFC 3986's characters; authority-form and asterisk-form are malformed;
+ *   - targets: origin-form and absolute-form of RFC 3986's characters, and '*' for OPTIONS; authority-form is malformed;
  *   - chunk extensions are skipped, trailers are checked and dropped; both are bounded.
  *
  * Ownership: results are views into the bytes given.
@@ -77,8 +77,11 @@ struct h1_head {
 enum h1_verdict h1_parse(struct str head, const struct h1_limits *l, struct http_header *headers,
 	struct h1_head *ret, const char **ret_rule);
 
-/* Splits an origin-form or absolute-form target; false when it is neither. */
-MUST_CHECK bool h1_target(struct str target, struct str *ret_path, struct str *ret_query);
+/* Splits an origin-form or absolute-form target; the path of OPTIONS's asterisk-form is "*". False for others. */
+MUST_CHECK bool h1_target(struct str method, struct str target, struct str *ret_path, struct str *ret_query);
+
+/* Whether it is a host with an optional port. */
+MUST_CHECK bool h1_host(struct str s);
 
 /* --- chunked bodies (RFC 9112 section 7.1) --- */
 

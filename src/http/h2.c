@@ -160,10 +160,26 @@ static void check_target(struct conn *c, struct request *r)
 	} else if (r->http.target.n > c->shard->limits.target_bytes) {
 		stats_reject(c->shard->server->stats, REJECT_HEAD_TOO_LARGE);
 		request_refuse(r, PROBLEM_HEADERS_TOO_LARGE, NULL, false);
-	} else if (!h1_target(r->http.target, &r->http.path, &r->http.query)) {
+	} else if (!h1_target(r->http.method, r->http.target, &r->http.path, &r->http.query)) {
 		stats_reject(c->shard->server->stats, REJECT_MALFORMED);
 		request_refuse(r, PROBLEM_MALFORMED_REQUEST, "the request target is not a path", false);
 	}
+}
+
+/* :authority, and Host where there is one too, name the same host (RFC 9113 section 8.3.1). */
+static void check_authority(struct conn *c, struct request *r)
+{
+	struct str first = http_header(&r->http, STR("host"));
+	bool sane = true;
+	for (unsigned i = 0; i < r->http.header_count; i++) {
+		const struct http_header *h = &r->http.headers[i];
+		if (str_eq_nocase(h->name, STR("host")))
+			sane &= h1_host(h->value) && str_eq_nocase(h->value, first);
+	}
+	if (sane || r->refusal.set)
+		return;
+	stats_reject(c->shard->server->stats, REJECT_MALFORMED);
+	request_refuse(r, PROBLEM_MALFORMED_REQUEST, ":authority and Host do not name one host", false);
 }
 
 static void check_length(struct conn *c, struct request *r)
@@ -192,6 +208,7 @@ static void head_complete(struct conn *c, struct request *r, bool end)
 {
 	r->http.received_at = shard_now(c->shard);
 	check_target(c, r);
+	check_authority(c, r);
 	request_head_done(r);
 	check_length(c, r);
 	if (end || r->refusal.set) {
@@ -423,9 +440,27 @@ static bool gather(struct conn *c, struct buf *out)
 	return true;
 }
 
+static bool is_handling(const struct conn *c)
+{
+	for (struct link *l = c->h2.requests.next; l != &c->h2.requests; l = l->next)
+		if (container_of(l, struct request, link)->state == REQUEST_HANDLING)
+			return true;
+	return false;
+}
+
+/* Nothing can be said any more. Of a peer that has sent its last byte no window will ever open for what still waits. */
+static bool is_over(const struct conn *c)
+{
+	if (wants_output(c))
+		return false;
+	return !nghttp2_session_want_read(c->h2.session) || (c->input_ended && !is_handling(c));
+}
+
 static void h2_output(struct conn *c)
 {
 	struct buf *out = &c->shard->answers;
+	if (conn_unsent(c) >= UNSENT_MAX)
+		return;
 	do {
 		if (!gather(c, out) || out->failed) {
 			out_of_memory(c);
@@ -435,8 +470,7 @@ static void h2_output(struct conn *c)
 			conn_send(c, buf_str(out));
 	} while (out->n >= OUTPUT_BYTES && conn_unsent(c) < UNSENT_MAX && !c->broken);
 	watch(c);
-	bool over = !nghttp2_session_want_read(c->h2.session) || (c->input_ended && !c->h2.count);
-	if (over && !wants_output(c))
+	if (is_over(c))
 		conn_finish(c);
 }
 
@@ -447,6 +481,7 @@ static const struct {
 	enum reject reason;
 } input_errors[] = {
 	{NGHTTP2_ERR_FLOODED, REJECT_FLOOD},
+	{NGHTTP2_ERR_TOO_MANY_CONTINUATIONS, REJECT_FLOOD},
 	{NGHTTP2_ERR_BAD_CLIENT_MAGIC, REJECT_MALFORMED},
 };
 
@@ -483,6 +518,8 @@ static void h2_end_of_input(struct conn *c)
 	}
 	if (!c->h2.count)
 		conn_leave(c);
+	else if (is_over(c))
+		conn_finish(c);
 }
 
 static void h2_drain(struct conn *c)

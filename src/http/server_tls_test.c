@@ -730,7 +730,11 @@ static const struct h2_case h2_cases[] = {
 	{{REQUEST("GET", "/admin")}, .status = 403},
 	{{REQUEST("GET", "/\"")}, .status = 400},
 	{{REQUEST("GET", "/%zz")}, .status = 400, .wanted = "malformed_request"},
-	{{REQUEST("OPTIONS", "*")}, .status = 400},
+	{{REQUEST("OPTIONS", "*")}, .status = 404},
+	{{REQUEST("GET", "/whoami"), "host", "A:1"}, .status = 200},
+	{{REQUEST("GET", "/whoami"), "host", "b:1"}, .status = 400, .wanted = "malformed_request"},
+	{{":method", "GET", ":scheme", "https", ":path", "/whoami", "host", "a"}, .status = 200},
+	{{":method", "GET", ":scheme", "https", ":path", "/whoami", ":authority", "u@a"}, .status = 400},
 	{{REQUEST("GET", "/whoami"), "x", "a\rb"}, .code = NGHTTP2_PROTOCOL_ERROR},
 	{{REQUEST("GET", "/whoami"), "connection", "close"}, .code = NGHTTP2_PROTOCOL_ERROR},
 	{{REQUEST("GET", "/whoami"), "te", "gzip"}, .code = NGHTTP2_PROTOCOL_ERROR},
@@ -940,6 +944,23 @@ static void h2_bodies_are_bounded(void **state)
 	client_close(&c);
 }
 
+/* No window will open any more for the answer that waits: it is not kept until the write deadline. */
+static void h2_peers_that_hang_up_are_let_go(void **state)
+{
+	struct client c;
+	h2_connect(&c, without_cert);
+	nghttp2_settings_entry no_window = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0};
+	nghttp2_submit_settings(c.h2, NGHTTP2_FLAG_NONE, &no_window, 1);
+	h2_get(&c, "/large");
+	while (!c.ok_count)
+		assert_true(h2_round(&c));
+	SSL_shutdown(c.ssl);
+	while (client_receive(&c))
+		;
+	assert_true(SSL_get_shutdown(c.ssl) & SSL_RECEIVED_SHUTDOWN);
+	client_close(&c);
+}
+
 static void h2_slow_bodies_are_reset(void **state)
 {
 	struct http_limits limits;
@@ -992,31 +1013,47 @@ static void h2_idle_connections_are_closed(void **state)
 }
 
 /* Frames that no client library would send. */
+#define CONTINUATION "\0\0\0\x9\0\0\0\0\1"
+#define CONTINUATIONS                                                                                        \
+	CONTINUATION CONTINUATION CONTINUATION CONTINUATION CONTINUATION CONTINUATION CONTINUATION           \
+		CONTINUATION CONTINUATION
 static const struct {
 	const char *what;
 	struct str frames;
+	const char *reason;
 } broken_frames[] = {
-	{"not HTTP/2", STR("GET / HTTP/1.1\r\nHost: a\r\n\r\n")},
-	{"headers for stream 0", STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
-				     "\0\0\1\1\5\0\0\0\0\x82")},
-	{"a frame larger than allowed", STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
-					    "\xff\xff\xff\0\0\0\0\0\1")},
-	{"a continuation of nothing", STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
-					  "\0\0\1\x9\4\0\0\0\1\x82")},
-	{"bad compression", STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
-				"\0\0\2\1\5\0\0\0\1\xff\xff")},
+	{"not HTTP/2", STR("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), "malformed"},
+	{"headers for stream 0",
+		STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+		    "\0\0\1\1\5\0\0\0\0\x82"),
+		"malformed"},
+	{"a frame larger than allowed",
+		STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+		    "\xff\xff\xff\0\0\0\0\0\1"),
+		"malformed"},
+	{"a continuation of nothing",
+		STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+		    "\0\0\1\x9\4\0\0\0\1\x82"),
+		"malformed"},
+	{"bad compression",
+		STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+		    "\0\0\2\1\5\0\0\0\1\xff\xff"),
+		"malformed"},
+	{"continuations without end",
+		STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0\0\0\0\1\0\0\0\0\1" CONTINUATIONS),
+		"flood"},
 };
 
 static void h2_broken_frames_end_the_connection(void **state)
 {
 	for (size_t i = 0; i < ARRAY_LEN(broken_frames); i++) {
 		struct client c;
-		uint64_t before = rejected("malformed");
+		uint64_t before = rejected(broken_frames[i].reason);
 		client_connect(&c, without_cert, "\x02h2");
 		client_send(&c, broken_frames[i].frames);
 		while (client_receive(&c))
 			;
-		if (rejected("malformed") != before + 1)
+		if (rejected(broken_frames[i].reason) != before + 1)
 			fail_msg("%s: not counted", broken_frames[i].what);
 		client_close(&c);
 	}
@@ -1075,6 +1112,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(h2_resets_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(h2_bodies_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(h2_answers_are_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(h2_peers_that_hang_up_are_let_go, setup, teardown),
 		cmocka_unit_test_setup_teardown(h2_broken_frames_end_the_connection, setup, teardown),
 		cmocka_unit_test(expired_peers_are_cut_off),
 		cmocka_unit_test(connections_of_a_client_are_bounded),
