@@ -24,13 +24,22 @@ def deployments_of(test):
     else:
         wanted = DEPLOYMENTS if test.get_closest_marker("everywhere") else ("up",)
     # The very objects of DEPLOYMENTS: a fixture is kept only while its parameter is the same object.
-    return [d for d in DEPLOYMENTS if d in wanted and (d == "up" or not test.get_closest_marker("up_only"))]
+    return [d for d in DEPLOYMENTS if d in wanted]
+
+
+def without_redis(test, deployments):
+    """Those of a test that is marked up_only: skipped with its reason where nothing else was asked for."""
+    marker = test.get_closest_marker("up_only")
+    if not marker or "redis" not in deployments:
+        return deployments
+    return ["up"] if "up" in deployments else [pytest.param("redis", marks=pytest.mark.skip(reason=marker.args[0]))]
 
 
 def pytest_generate_tests(metafunc):
     """Indirect, so that pytest runs all tests of one deployment before those of the other: `shared` starts once each."""
     if "deployment" in metafunc.fixturenames:
-        metafunc.parametrize("deployment", deployments_of(metafunc.definition), indirect=True, scope="module")
+        test = metafunc.definition
+        metafunc.parametrize("deployment", without_redis(test, deployments_of(test)), indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,9 @@ def certs_of(daemon, name):
 # --- two commands ---
 
 def test_two_commands_and_it_sends(site, tmp_path):
+    if site.daemon.proxy is not site.daemon.server:  # where proxies elsewhere are, somebody has to say
+        site.daemon.server.configure({"ingest_public_url": site.daemon.ready["ingest"]})
+        eventually(lambda: "daemon.reloaded" in site.daemon.server.log(), "the main server knows")
     made = token(site.daemon, "sensor-1")
     result = run_cli("enroll", made["token"], "--out", tmp_path)
     device = identity("sensor-1", tmp_path)
@@ -90,7 +93,7 @@ def test_used_token_is_refused(shared, tmp_path):
 
 def test_expired_token_is_refused(make_daemon, tmp_path):
     daemon = make_daemon(settings={"enroll_valid": "1m"})
-    daemon.settings["public_url"] = "https://localhost:1"
+    daemon.server.settings["public_url"] = "https://localhost:1"
     made = token(daemon, "late")
     daemon.start()
     daemon.stop()
@@ -117,7 +120,7 @@ def test_tokens_that_ended_long_ago_are_forgotten(make_daemon, tmp_path):
     daemon.start()
     eventually(lambda: {t["name"] for t in daemon.json("client", "tokens")} == {"open", "partly", "used-lately"},
                "what ended long ago is gone")
-    with urllib.request.urlopen(daemon.ready["metrics"] + "/metrics") as answer:
+    with urllib.request.urlopen(daemon.server.ready["metrics"] + "/metrics") as answer:
         assert "\nsealpost_enrollment_tokens_purged_total 3\n" in answer.read().decode()
     [row] = audit(daemon, "token.purge")
     assert (row["actor"], row["result"], row["detail"]) == ("sealpost", "ok", {"tokens": 3})
@@ -167,7 +170,7 @@ def test_a_server_that_is_away_keeps_the_key(site, tmp_path):
     away = enroll(made, tmp_path, check=False)
     assert away.returncode == 5 and url in away.stderr
     key = (tmp_path / "patient.key.new").read_bytes()
-    site.daemon.settings["server_listen"] = url.removeprefix("https://")
+    site.daemon.server.settings["server_listen"] = url.removeprefix("https://")
     site.daemon.start()
     device = enroll(made, tmp_path)
     assert device.key.read_bytes() == key

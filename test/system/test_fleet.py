@@ -90,6 +90,7 @@ def machine():
         ip("netns", "del", name)
 
 
+@pytest.mark.up_only("a new user's first machine has every role on it")
 def test_a_second_machine(machine, make_daemon, tmp_path):
     """As a new user would: one command here, one there, and it sends."""
     name, address = machine

@@ -43,7 +43,7 @@ def test_counts(site):
     assert value(text, "sealpost_messages_rejected_total") == 3
     assert 'sealpost_messages_rejected_total{reason="validation_error"} 3' in text
     assert value(text, "sealpost_accept_to_commit_seconds_count") == 5
-    assert value(text, "sealpost_messages_stored_total") == 5
+    assert value(scrape(site.daemon.server), "sealpost_messages_stored_total") == 5
 
 
 def test_nothing_private_in_a_label(shared):

@@ -79,12 +79,12 @@ def test_what_dashboards_need_is_there(site):
     with site.client() as client:
         assert client.post().status == 202
         assert client.post("").status == 400
-        text = scrape(site.daemon)
+        text = "".join(scrape(role) for role in site.daemon.roles)
     missing = {name for name in NAMED if not series(text, name)}
     assert not missing
     assert series(text, "sealpost_http_connections")['listener="ingest"'] == 1
     assert series(text, "sealpost_tls_handshakes_total")['listener="ingest",outcome="ok"'] == 1
-    states = series(text, "sealpost_delivery_breaker_state")
+    states = series(scrape(site.daemon.worker), "sealpost_delivery_breaker_state")
     assert states == {'state="closed"': 1, 'state="half_open"': 0, 'state="open"': 0}
     certificates = series(text, "sealpost_certificate_expiry_timestamp_seconds")
     assert {'certificate="ingest"', 'certificate="server"', 'certificate="issuing_ca"'} <= set(certificates)

@@ -66,7 +66,7 @@ def test_settings_that_break_the_promise(make_redis, make_site, key, value, want
     site = make_site(redis, start=False)
     site.daemon.spawn()
     says(site, f"set `{key} {wanted}`")
-    assert not site.daemon.ready_file.exists()
+    assert not site.daemon.proxy.ready_file.exists()
     redis.config(key, wanted)
     site.daemon.wait_ready()
     deliver_some(site, 3)
@@ -220,6 +220,7 @@ def test_fail_over_that_could_lose_messages(make_redis, make_site):
 ])
 def test_options_that_can_never_work(make_daemon, settings, sentence):
     daemon = make_daemon(settings={"queue_driver": "redis"} | settings)
-    daemon.spawn()
-    assert daemon.wait() != 0
-    assert sentence in daemon.log() and "secret" not in daemon.log()
+    for role in daemon.roles:
+        role.spawn()
+        assert role.wait() != 0
+        assert sentence in role.log() and "secret" not in role.log()
