@@ -18,7 +18,7 @@ export PYTHON MESON NINJA ONCE
 # What scripts/deps fetched without installing it.
 export PATH := $(PATH):$(CURDIR)/.cache/tools/bin
 
-.PHONY: help run build test check bench fuzz torture prefix install uninstall deps clean
+.PHONY: help run build test test-redis check bench fuzz torture prefix install uninstall deps clean
 .DEFAULT_GOAL := help
 
 help: ## this overview
@@ -42,6 +42,10 @@ $(BUILD_DIR)/build.ninja:
 test: ## every tier under sanitizers: unit, conformance, corpora, system, sampled torture
 	@scripts/deps test
 	@$(PYTHON) scripts/run-tests
+
+test-redis: ## every system test once more, with server, proxy and worker apart on Redis
+	@scripts/deps test
+	@$(PYTHON) scripts/run-tests --redis
 
 check: ## formatting, static analysis, layering, banned functions, every supported build
 	@scripts/deps check

@@ -239,7 +239,7 @@ def test_expiry_is_counted(site):
     site.daemon.restart()
 
     def counted():
-        text = subprocess.run(["curl", "-sS", site.daemon.ready["metrics"] + "/metrics"], capture_output=True,
+        text = subprocess.run(["curl", "-sS", site.daemon.server.ready["metrics"] + "/metrics"], capture_output=True,
                               text=True).stdout
         return all(f'sealpost_certificates_expiring{{within="{w}"}} {n}' in text
                    for w, n in (("1d", 1), ("7d", 1), ("30d", 2)))

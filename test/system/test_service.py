@@ -12,9 +12,9 @@ from waiting import eventually
 # Listens, and becomes the daemon with that socket as descriptor 3, as systemd does.
 PASS_SOCKET = """
 import os, socket, sys
-name, listens, *command = sys.argv[1:]
+name, listens, port, *command = sys.argv[1:]
 listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-listener.bind(("127.0.0.1", 0))
+listener.bind(("127.0.0.1", int(port)))
 if listens == "yes":
     listener.listen()
 print("socket", listener.getsockname()[1], flush=True)
@@ -25,13 +25,16 @@ os.execv(command[0], command)
 """
 
 
-def activated(make_daemon, name, listens="yes"):
-    return make_daemon(wrapper=[sys.executable, "-c", PASS_SOCKET, name, listens])
+def activate(role, name, listens="yes", port="0"):
+    role.wrapper = [sys.executable, "-c", PASS_SOCKET, name, listens, port]
 
 
 @pytest.mark.parametrize("listener", ["ingest", "server", "metrics"])
 def test_a_passed_socket_is_taken_over(make_daemon, listener):
-    site = Site(activated(make_daemon, listener).start())
+    daemon = make_daemon()
+    role = daemon.server if listener == "server" else daemon.proxy
+    activate(role, listener, port=role.settings[f"{listener}_listen"].rpartition(":")[2])
+    site = Site(daemon.start())
     port = next(int(line.split()[1]) for line in site.daemon.log().splitlines() if line.startswith("socket "))
     assert site.daemon.address(listener)[1] == port
     with site.client() as client:
@@ -42,10 +45,11 @@ def test_a_passed_socket_is_taken_over(make_daemon, listener):
     ("sealpost.socket", "yes", "FileDescriptorName="), ("", "yes", "FileDescriptorName="),
     ("ingest", "no", "does not listen")])
 def test_a_socket_that_is_none_of_ours_is_refused(make_daemon, name, listens, why):
-    daemon = activated(make_daemon, name, listens)
-    daemon.spawn()
-    assert daemon.wait() == 1
-    assert "socket activation" in daemon.log() and why in daemon.log()
+    for role in make_daemon().roles:
+        activate(role, name, listens)
+        role.spawn()
+        assert role.wait() == 1
+        assert "socket activation" in role.log() and why in role.log()
 
 
 def test_sockets_for_another_process_are_left_alone(make_daemon):
@@ -73,7 +77,8 @@ def states(manager, last):
 
 
 def test_the_manager_is_told(make_daemon, manager):
-    daemon = make_daemon(env={"NOTIFY_SOCKET": manager.getsockname()})
+    daemon = make_daemon()
+    daemon.server.env["NOTIFY_SOCKET"] = manager.getsockname()
     daemon.start()
     assert states(manager, "READY=1") == ["READY=1"]
     assert set(states(manager, "WATCHDOG=1")) == {"WATCHDOG=1"}

@@ -57,7 +57,7 @@ class Roles:
     def _role(self, role, name, place, settings, env):
         (self.directory / name).mkdir(exist_ok=True)
         listen = {f"{listener}_listen": f"{place.address}:0" for listener in ("ingest", "server", "portal")}
-        return Sealpost(self.directory / name, listen | settings, env, place.wrapper, command=role)
+        return Sealpost(self.directory / name, listen | settings, dict(env or {}), place.wrapper, command=role)
 
     def _apart(self, role, name, place, settings, env):
         files = {"cert_file": self.certs / f"{name}.pem", "key_file": self.certs / f"{name}.key",
