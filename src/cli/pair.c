@@ -180,10 +180,10 @@ static int adopt(const struct pair *p, struct err *e)
 {
 	AUTO(buf_auto) struct buf cert;
 	AUTO(buf_wipe_auto) struct buf key;
-	if (is_linked(p, p->cert_path, "cert") && is_linked(p, p->key_path, "key"))
-		return 0;
 	buf_init(&cert, FILE_BYTES);
 	buf_init(&key, FILE_BYTES);
+	if (is_linked(p, p->cert_path, "cert") && is_linked(p, p->key_path, "key"))
+		return 0;
 	if (file_read(p->cert_path, FILE_BYTES, &cert, e) < 0 ||
 		file_read(p->key_path, FILE_BYTES, &key, e) < 0 ||
 		go_live(p, buf_str(&cert), buf_str(&key), e) < 0 ||

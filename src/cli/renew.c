@@ -194,9 +194,9 @@ static void write_textfile(const struct renewal *r)
 {
 	AUTO(buf_auto) struct buf text;
 	struct err e = ERR_INIT;
+	buf_init(&text, FILE_BYTES);
 	if (!r->textfile)
 		return;
-	buf_init(&text, FILE_BYTES);
 	buf_addf(&text,
 		"# HELP sealpost_renew_certificate_expiry_timestamp_seconds Unix time at which the certificate ends\n"
 		"# TYPE sealpost_renew_certificate_expiry_timestamp_seconds gauge\n"

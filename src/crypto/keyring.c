@@ -208,7 +208,7 @@ static void sealing_name(const uint8_t key_id[ENVELOPE_KEY_ID_BYTES], char out[F
 static int load_sealing(const char *dir, const char *name, struct sealing_key *ret, struct err *e)
 {
 	AUTO(free_auto) char *path = path_join(dir, name);
-	AUTO(key_file_auto) struct key_file f;
+	AUTO(key_file_auto) struct key_file f = {0};
 	if (!path)
 		return err_oom(e);
 	if (key_file_read(path, sealing_magic, &f, e) < 0)
@@ -242,7 +242,7 @@ static int index_mac_new(const uint8_t key[HPKE_KEY_BYTES], EVP_MAC_CTX **ret, s
 static int load_index(const char *dir, EVP_MAC_CTX **ret, struct err *e)
 {
 	AUTO(free_auto) char *path = path_join(dir, index_name);
-	AUTO(key_file_auto) struct key_file f;
+	AUTO(key_file_auto) struct key_file f = {0};
 	if (!path)
 		return err_oom(e);
 	if (key_file_read(path, index_magic, &f, e) < 0)

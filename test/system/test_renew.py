@@ -219,6 +219,29 @@ def test_the_service(site, device, tmp_path):
     assert "renew.done" in log and log.count("renew.next") == 2
 
 
+def test_the_service_as_the_manual_starts_it(site, device):
+    """Nothing is due and nobody wants metrics: it waits, without harm to the files."""
+    process = subprocess.Popen(
+        [binary(), "renew", "--url", site.daemon.ready["server"], "--cert", str(device.cert), "--key", str(device.key),
+         "--ca", str(device.ca), "--watch"], stderr=subprocess.PIPE, text=True)
+    before = serial(device)
+    line = process.stderr.readline()
+    assert "renew.next" in line and "name=device-1" in line
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=10)
+    assert process.returncode == 0 and "renew.ended" in log
+    assert serial(device) == before and matches(device)
+
+
+def test_again_and_again(site, device):
+    seen = {serial(device)}
+    for _ in range(3):
+        renew(site.daemon, device, "--force")
+        seen.add(serial(device))
+        assert matches(device)
+    assert len(seen) == 4
+
+
 def test_the_service_is_loud_while_it_fails(site, device, tmp_path):
     url = site.daemon.ready["server"]
     site.daemon.stop()
