@@ -75,7 +75,7 @@ static void a_lost_lease_is_counted_once(void **state)
 	put_one(queue);
 	lease_one(queue, &arena, 1, &lost);
 	lease_one(queue, &arena, 60000, &kept); /* the same message: the first lease has ended */
-	assert_int_equal(keeper_start(queue, &clock_system, 9, &keeper, &e), 0);
+	assert_int_equal(keeper_start(queue, &clock_system, 90, &keeper, &e), 0);
 	keeper_hold(keeper, &lost);
 	while (counted(METRIC_LEASE_LOST) == lost_before)
 		sched_yield();
