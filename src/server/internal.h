@@ -114,6 +114,10 @@ void server_put_cert(struct json_out *w, const char *key, const struct server *s
 /* Likewise of a client. */
 void server_put_client(struct json_out *w, const struct server *s, const struct store_client *c);
 
+/* A page of tokens as the member "tokens"; *ret_next is the cursor of the next, 0 for none. */
+MUST_CHECK int server_put_tokens(struct job *j, struct json_out *w, const struct store_token_query *query,
+	int64_t *ret_next, struct err *e);
+
 /* DNS names and addresses of a certificate that serves, for the one that renews it. */
 struct server_names {
 	struct str dns[SERVER_NAMES_MAX], addresses[SERVER_NAMES_MAX];
@@ -157,9 +161,10 @@ MUST_CHECK int deliver_batch(void *arg, struct delivery_item *items, unsigned co
 extern const struct http_route admin_ca_routes[];
 extern const struct http_route admin_cert_routes[];
 extern const struct http_route admin_client_routes[];
+extern const struct http_route admin_token_routes[];
 extern const struct http_route admin_message_routes[];
 extern const struct http_route admin_queue_routes[];
-extern const struct http_route admin_misc_routes[];
+extern const struct http_route admin_stats_routes[];
 extern const struct http_route admin_audit_routes[];
 extern const struct http_route ca_routes[];
 extern const struct http_route est_routes[];

@@ -235,8 +235,8 @@ int server_open(const struct server_options *o, struct server **ret, struct err 
 }
 
 const struct http_route *const server_routes[] = {admin_ca_routes, admin_cert_routes, admin_client_routes,
-	admin_message_routes, admin_queue_routes, admin_misc_routes, admin_audit_routes, ca_routes,
-	est_routes, internal_routes, health_routes, NULL};
+	admin_token_routes, admin_message_routes, admin_queue_routes, admin_stats_routes, admin_audit_routes,
+	ca_routes, est_routes, internal_routes, health_routes, NULL};
 
 /* Starts one listener, with what differs between them in `http`. Its table, kept in *routes, lives as long as
  * the server; `roles` as in routes_join. */
