@@ -49,6 +49,9 @@ struct http_request {
 /* Value of the first header of that name; .p NULL when absent. */
 struct str http_header(const struct http_request *r, struct str name);
 
+/* The same for a header that may occur once only: false when it occurs more often, whatever the values. */
+MUST_CHECK bool http_header_once(const struct http_request *r, struct str name, struct str *ret);
+
 /* Value of a query parameter, percent-decoded into the arena; .p NULL when absent. */
 struct str http_query(struct http_request *r, struct str name);
 

@@ -14,6 +14,17 @@ struct str http_header(const struct http_request *r, struct str name)
 	return (struct str){NULL, 0};
 }
 
+bool http_header_once(const struct http_request *r, struct str name, struct str *ret)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < r->header_count; i++)
+		count += str_eq_nocase(r->headers[i].name, name);
+	if (count > 1)
+		return false;
+	*ret = http_header(r, name);
+	return true;
+}
+
 struct str http_query(struct http_request *r, struct str name)
 {
 	struct str rest = r->query, pair;

@@ -26,8 +26,8 @@ bool proxy_can_accept(struct proxy *p, struct http_request *r)
 
 bool proxy_content_type_is(const struct http_request *r, struct str media_type)
 {
-	struct str rest = http_header(r, STR("content-type")), type;
-	if (!rest.p)
+	struct str rest, type;
+	if (!http_header_once(r, STR("content-type"), &rest) || !rest.p)
 		return false;
 	bool has_parameters = str_cut(&rest, ';', &type);
 	if (!has_parameters)
@@ -51,8 +51,9 @@ bool proxy_content_type_is(const struct http_request *r, struct str media_type)
 /* What is not sane is dropped, as W3C Trace Context asks. */
 struct str proxy_traceparent(const struct http_request *r)
 {
-	struct str value = http_header(r, STR("traceparent"));
-	return value.p && traceparent_valid(value) ? value : (struct str){"", 0};
+	struct str value;
+	bool sane = http_header_once(r, STR("traceparent"), &value) && value.p && traceparent_valid(value);
+	return sane ? value : (struct str){"", 0};
 }
 
 void proxy_refuse_invalid(struct http_request *r, const struct message_problems *problems)
@@ -67,20 +68,32 @@ void proxy_refuse_invalid(struct http_request *r, const struct message_problems 
 			.field_count = problems->count});
 }
 
-/* Idempotency-Key: 1 to 255 visible ASCII characters. False when it was refused; sets put->has_key. */
+bool proxy_is_plain(struct http_request *r)
+{
+	struct str coding;
+	if (http_header_once(r, STR("content-encoding"), &coding) &&
+		(!coding.p || str_eq_nocase(coding, STR("identity"))))
+		return true;
+	http_set_header(r, "Accept-Encoding", STR("identity")); /* RFC 9110 section 15.5.16 */
+	proxy_refuse(r, PROBLEM_UNSUPPORTED_MEDIA_TYPE,
+		&(struct http_problem_options){.detail = "send the body as it is, without Content-Encoding"});
+	return false;
+}
+
 bool proxy_take_key(struct http_request *r, struct queue_put *put)
 {
-	struct str key = http_header(r, STR("idempotency-key"));
+	struct str key = {NULL, 0};
+	bool sane = http_header_once(r, STR("idempotency-key"), &key);
 	put->has_key = key.p != NULL;
-	if (!put->has_key)
+	if (sane && !put->has_key)
 		return true;
-	bool sane = key.n >= 1 && key.n <= 255;
+	sane &= key.n >= 1 && key.n <= 255;
 	for (size_t i = 0; sane && i < key.n; i++)
 		sane = key.p[i] > ' ' && key.p[i] < 0x7f;
 	if (!sane) {
 		proxy_refuse(r, PROBLEM_VALIDATION_ERROR,
 			&(struct http_problem_options){
-				.detail = "Idempotency-Key takes 1 to 255 visible ASCII characters"});
+				.detail = "Idempotency-Key takes 1 to 255 visible ASCII characters, once"});
 		return false;
 	}
 	/* Names cannot hold a NUL, so client and key cannot run into each other. */

@@ -12,7 +12,15 @@
 #include "message/batch.h"
 #include "proxy/internal.h"
 
-enum { ITEM_BYTES = 64 * 1024, BATCH_ARENA_BYTES = 64 * 1024 * 1024, ANSWER_BYTES = 4 * 1024 * 1024 };
+enum {
+	ITEM_BYTES = 64 * 1024,
+	BATCH_ARENA_BYTES = 64 * 1024 * 1024,
+	/* One problem of one field, and what stands around the problems of one item. */
+	FIELD_ANSWER_BYTES = sizeof(struct message_problem) + 96,
+	ITEM_ANSWER_BYTES = MESSAGE_PROBLEMS * FIELD_ANSWER_BYTES + 512,
+	/* What was accepted is on disk by then: the answer always fits. */
+	ANSWER_BYTES = BATCH_ITEMS * ITEM_ANSWER_BYTES + 1024,
+};
 
 /* One item: accepted, or refused with a problem as JSON. */
 struct item {
@@ -247,7 +255,7 @@ void proxy_post_batch(struct http_request *r)
 {
 	struct proxy *p = r->context;
 	enum batch_form form;
-	if (!proxy_can_accept(p, r) || !take_form(r, &form))
+	if (!proxy_can_accept(p, r) || !proxy_is_plain(r) || !take_form(r, &form))
 		return;
 	struct proxy_shard *shard = proxy_shard_of(p, r);
 	AUTO(batch_free_auto) struct batch *b = shard ? batch_new(p, r) : NULL;

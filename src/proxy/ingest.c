@@ -116,7 +116,7 @@ static void ingest_submit(struct ingest *in, struct proxy_shard *shard, const st
 void proxy_post_message(struct http_request *r)
 {
 	struct proxy *p = r->context;
-	if (!proxy_can_accept(p, r))
+	if (!proxy_can_accept(p, r) || !proxy_is_plain(r))
 		return;
 	if (!proxy_content_type_is(r, STR("application/json"))) {
 		proxy_refuse(r, PROBLEM_UNSUPPORTED_MEDIA_TYPE,

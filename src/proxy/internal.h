@@ -81,7 +81,10 @@ void proxy_give_rate_back(struct proxy *p, const struct http_request *r, unsigne
  */
 bool proxy_take_key(struct http_request *r, struct queue_put *put);
 
-/* Whether Content-Type is `media_type`; a charset other than UTF-8 is not. Answers nothing. */
+/* Whether the body came as it is: not compressed or the like, which nobody here undoes. */
+bool proxy_is_plain(struct http_request *r);
+
+/* Whether Content-Type is `media_type`, given once; a charset other than UTF-8 is not. Answers nothing. */
 bool proxy_content_type_is(const struct http_request *r, struct str media_type);
 
 /* The W3C trace context of the request, empty when there is none or it is not sane. */

@@ -70,10 +70,10 @@ struct queue_put {
 	struct sealed *messages;
 	unsigned count;
 	/* Idempotency, for the request as a whole. key_hash covers client and key; payload_hash what was
-	 * sent. All-zero key_hash: none. */
+	 * sent. */
+	bool has_key; /* false: the hashes are not looked at */
 	uint8_t key_hash[QUEUE_HASH_BYTES];
 	uint8_t payload_hash[QUEUE_HASH_BYTES];
-	bool has_key;
 	/* Result: op.result is QUEUE_STORED, QUEUE_REPLAYED or QUEUE_MISMATCH (neither of the latter stored
 	 * anything). */
 	uint64_t position;    /* of the first message among those waiting, from 1 */

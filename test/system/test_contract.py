@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from client import NUMBER, Client
+from client import NUMBER, Client, curl
 from daemon import Site
 from http2 import Http2
 from test_ingest import check_problem, message
@@ -221,6 +221,36 @@ def test_batch_too_large(client, shared):
 def test_batch_media_type(client, media_type):
     answer = client.request("POST", BATCH, message(), {"Content-Type": media_type})
     check_problem(answer, 415, "unsupported_media_type")
+
+
+CURL_VERSIONS = {Client: "--http1.1", Http2: "--http2"}
+
+
+def curl_post(site, protocol, body, *headers, path="/api/v1/messages"):
+    """Curl sends a header as often as it is named."""
+    url = f"https://{site.daemon.ready['ingest'].split('://')[1]}{path}"
+    options = [word for h in ("Content-Type: application/json", *headers) for word in ("-H", h)]
+    return curl(url, site.identity, CURL_VERSIONS[protocol], "--data-binary", "@-", *options, input=body)
+
+
+@pytest.mark.parametrize("coding,status", [("identity", 202), ("gzip", 415), ("deflate", 415), ("gzip, identity", 415)])
+def test_content_coding(client, coding, status):
+    for answer in (client.post(headers={"Content-Encoding": coding}),
+                   post_batch(client, [item()], {"Content-Encoding": coding})):
+        assert answer.status == status
+        if status == 415:
+            check_problem(answer, 415, "unsupported_media_type")
+            assert answer.header("accept-encoding") == "identity"
+
+
+def test_two_media_types(shared, protocol):
+    check_problem(curl_post(shared, protocol, message(), "Content-Type: text/plain"), 415, "unsupported_media_type")
+
+
+def test_two_keys(shared, protocol):
+    for second in ("one", "two"):
+        answer = curl_post(shared, protocol, message(), "Idempotency-Key: one", f"Idempotency-Key: {second}")
+        check_problem(answer, 400, "validation_error")
 
 
 # --- Idempotency-Key ---
