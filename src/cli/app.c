@@ -398,6 +398,16 @@ static int name_files(struct app *a, const struct config *config, struct err *e)
 		       : err_oom(e);
 }
 
+/* The certificates that our listeners use from now on. */
+static void note_own_certs(const struct app *a)
+{
+	if (!(a->mode & (APP_UP | APP_SERVER)))
+		return;
+	own_cert_in_use(a->registry, a->server_cert_file);
+	if (a->proxy)
+		own_cert_in_use(a->registry, a->cert_file);
+}
+
 int app_open(const struct paths *paths, const struct config *config, enum app_mode mode, struct app **ret,
 	struct err *e)
 {
@@ -426,6 +436,7 @@ int app_open_on(const struct paths *paths, const struct config *config, enum app
 		app_close(a, 0);
 		return -1;
 	}
+	note_own_certs(a);
 	app_tick(a);
 	*ret = a;
 	return 0;
@@ -550,6 +561,7 @@ int app_reload(struct app *a, const struct config *config, struct err *e)
 		(a->proxy && proxy_reload(a->proxy, config, e) < 0) ||
 		(a->worker && worker_reload(a->worker, config, e) < 0))
 		return -1;
+	note_own_certs(a);
 	reload_clients(a);
 	if (a->server)
 		server_reload(a->server, config);

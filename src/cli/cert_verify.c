@@ -108,7 +108,14 @@ static int read_anchors(const char *path, struct evidence *ev, struct err *e)
 	return 0;
 }
 
-static int read_crl(const char *path, struct evidence *ev, struct err *e)
+/* The next list of a file; NULL: there is no other, or it is none. */
+static X509_CRL *next_crl(BIO *in, bool pem)
+{
+	return pem ? PEM_read_bio_X509_CRL(in, NULL, NULL, NULL) : d2i_X509_CRL_bio(in, NULL);
+}
+
+/* All of them: an installation that has rotated its issuing CA publishes one of each. */
+static int read_crls(const char *path, struct evidence *ev, struct err *e)
 {
 	AUTO(buf_auto) struct buf text;
 	buf_init(&text, FILE_BYTES);
@@ -117,13 +124,16 @@ static int read_crl(const char *path, struct evidence *ev, struct err *e)
 	AUTO(BIO_free_all_auto) BIO *in = BIO_new_mem_buf(text.p, (int)text.n);
 	if (!in)
 		return err_oom(e);
-	AUTO(X509_CRL_free_auto)
-	X509_CRL *list = is_pem(buf_str(&text)) ? PEM_read_bio_X509_CRL(in, NULL, NULL, NULL)
-						: d2i_X509_CRL_bio(in, NULL);
+	bool pem = is_pem(buf_str(&text));
+	unsigned count = 0;
+	for (X509_CRL *list; (list = next_crl(in, pem)) != NULL; count++) {
+		int added = X509_STORE_add_crl(ev->store, list);
+		X509_CRL_free(list);
+		if (!added)
+			return err_openssl(e, ERR_FATAL, "CRL");
+	}
 	ERR_clear_error();
-	if (!list)
-		return err_set(e, ERR_REJECT, "'%s' is not a CRL, in PEM or DER", path);
-	return X509_STORE_add_crl(ev->store, list) ? 0 : err_openssl(e, ERR_FATAL, "CRL");
+	return count ? 0 : err_set(e, ERR_REJECT, "'%s' is not a CRL, in PEM or DER", path);
 }
 
 /* --- the registry --- */
@@ -201,7 +211,7 @@ static int gather(struct question *q, struct evidence *ev, struct err *e)
 	if (!ev->store || !ev->steps)
 		return err_oom(e);
 	if (read_chain(q, ev, e) < 0 || (q->untrusted && read_untrusted(q->untrusted, ev, e) < 0) ||
-		(q->crl && read_crl(q->crl, ev, e) < 0))
+		(q->crl && read_crls(q->crl, ev, e) < 0))
 		return -1;
 	return q->ca ? read_anchors(q->ca, ev, e) : read_installation(q, ev, e);
 }
@@ -368,7 +378,8 @@ int cmd_cert_verify(int argc, char **argv)
 		{"ca", ARG_TEXT, &q.ca, "FILE", "trust these roots instead; then the registry is not asked"},
 		{"untrusted", ARG_TEXT, &q.untrusted, "FILE",
 			"issuing CAs that may help, besides those in FILE"},
-		{"crl", ARG_TEXT, &q.crl, "FILE", "a revocation list that must be current and not name it"},
+		{"crl", ARG_TEXT, &q.crl, "FILE",
+			"revocation lists; its issuer's must be current and not name it"},
 		{"at", ARG_TEXT, &q.at, "TIME", "judge as if it were then, RFC 3339; default now"},
 		{"json", ARG_FLAG, &q.json, NULL, "the steps as JSON"},
 		{0},

@@ -11,6 +11,7 @@
 #include "base/auto.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "tls/openssl.h"
 
 enum { NAMES_MAX = 16, KEY_BYTES = 16 * 1024, CHAIN_BYTES = 64 * 1024 };
 
@@ -122,6 +123,34 @@ static bool still_good(
 	return good;
 }
 
+/* Whose certificate the file holds; false when there is none that is ours. */
+static bool read_identity(const char *cert_file, struct identity *ret)
+{
+	AUTO(x509_stack_free_auto) STACK_OF(X509) *chain = NULL;
+	const char *rule;
+	return x509_read_file(cert_file, &chain, NULL) >= 0 &&
+	       identity_of(sk_X509_value(chain, 0), NULL, ret, &rule, NULL) >= 0;
+}
+
+void own_cert_in_use(const struct registry *registry, const char *cert_file)
+{
+	struct identity id;
+	if (read_identity(cert_file, &id))
+		registry_note_seen(registry, &id, clock_wall(&clock_system));
+}
+
+static struct store_cert_id before(const char *cert_file, enum role role)
+{
+	struct store_cert_id id = {.serial_bytes = 0};
+	struct identity old;
+	if (!read_identity(cert_file, &old) || old.role != role)
+		return id;
+	id.serial_bytes = old.serial_bytes;
+	memcpy(id.serial, old.serial, sizeof(id.serial));
+	memcpy(id.issuer_key_id, old.issuer_key_id, sizeof(id.issuer_key_id));
+	return id;
+}
+
 static int renew_if_due(struct server *server, const struct ca *ca, const struct paths *paths,
 	const struct config *config, const struct own_cert *own, struct err *e)
 {
@@ -149,6 +178,7 @@ static int renew_if_due(struct server *server, const struct ca *ca, const struct
 		.dns_count = names.dns_count,
 		.addresses = names.addresses,
 		.address_count = names.address_count,
+		.renews = before(cert_path, own->role),
 	};
 	struct ca_issued issued;
 	if (server_issue(server, &(struct server_actor){"start-up", "main server"}, &order, &issued, e) < 0)

@@ -205,6 +205,23 @@ def test_verify_at_another_time(shared):
     assert (answer["outcome"], failed(answer)) == ("expired", ["time"])
 
 
+def test_the_listeners_certificates_end_when_others_are_in_use(make_daemon):
+    """Names were added, then the issuing CA was rotated: of each listener one certificate is left."""
+    daemon = make_daemon(settings={"tls_names": "broker.example.com"}).start()
+
+    def own():
+        return sorted((c["name"], c["status"], c.get("revoke_reason")) for c in daemon.json("cert", "list")
+                      if c["role"] in ("server", "proxy"))
+    ended, valid = [(n, "revoked", "superseded") for n in ("proxy", "server")], [
+        (n, "valid", None) for n in ("proxy", "server")]
+    eventually(lambda: own() == sorted(ended + valid), "those without the name have ended")
+    daemon.cli("ca", "rotate-issuing")
+    eventually(lambda: own() == sorted(2 * ended + valid), "those of the old issuer have ended")
+    assert not daemon.cli("ca", "crl", check=False).returncode
+    with Client(daemon.address(), daemon.issued(CLIENT)) as client:
+        assert client.post().status == 202
+
+
 def test_verify_with_a_revocation_list(site, tmp_path):
     identity = site.new_identity()
     crl = crl_of(site.daemon, tmp_path / "crl.pem")
@@ -214,6 +231,13 @@ def test_verify_with_a_revocation_list(site, tmp_path):
     site.daemon.cli("cert", "revoke", identity.name)
     crl_of(site.daemon, crl)
     assert verdict(site.daemon, identity.cert, "--ca", identity.ca, "--crl", crl)["outcome"] == "revoked"
+    # Once there is another issuing CA, the file has a list of each.
+    site.daemon.cli("ca", "rotate-issuing")
+    later = site.new_identity()
+    site.daemon.cli("ca", "crl", "--out", crl)
+    assert crl.read_text().count("BEGIN X509 CRL") == 2
+    assert verdict(site.daemon, identity.cert, "--ca", identity.ca, "--crl", crl)["outcome"] == "revoked"
+    assert verdict(site.daemon, later.cert, "--ca", later.ca, "--crl", crl)["accepted"]
 
 
 @pytest.mark.parametrize("content", ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
