@@ -356,7 +356,9 @@ static bool take_revocation(struct job *j, const json_t *in, struct store_revoke
 		ret->reason = STR("unspecified");
 	if (server_revoke_reason(ret->reason).p)
 		return true;
-	job_invalid(j, "/reason", "unknown", "a reason code of RFC 5280 is expected, such as keyCompromise");
+	job_invalid(j, "/reason", "unknown",
+		"unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation or "
+		"privilegeWithdrawn is expected");
 	return false;
 }
 

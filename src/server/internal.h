@@ -101,8 +101,8 @@ MUST_CHECK int server_purge_tokens(struct server *s, struct err *e);
 /* Whether the policy allows such a certificate; ERR_REJECT. The key is not looked at. */
 MUST_CHECK int server_check_order(const struct server *s, const struct server_order *order, struct err *e);
 
-/* Whether the order brings a domain that the configuration does not list and no client has belonged to: maybe a typing
- * mistake, which whoever asked should see. */
+/* Whether the order brings a domain that the configuration does not list and no client has belonged to, while there are
+ * clients in others: maybe a typing mistake, which whoever asked should see. */
 MUST_CHECK int server_domain_is_new(
 	struct server *s, const struct server_order *order, bool *ret, struct err *e);
 

@@ -28,19 +28,29 @@ int server_check_order(const struct server *s, const struct server_order *order,
 	return 0;
 }
 
-int server_domain_is_new(struct server *s, const struct server_order *order, bool *ret, struct err *e)
+/* In this domain, or in any when it is empty. */
+static int any_client(struct server *s, struct str domain, bool *ret, struct err *e)
 {
 	AUTO(arena_auto) struct arena arena;
-	struct store_client *anyone;
+	struct store_client *client;
 	unsigned count;
 	arena_init(&arena, JOB_ARENA_BYTES);
+	if (store_read_clients(s->store, domain, STR(""), 1, &arena, &client, &count, e) < 0)
+		return -1;
+	*ret = count > 0;
+	return 0;
+}
+
+int server_domain_is_new(struct server *s, const struct server_order *order, bool *ret, struct err *e)
+{
+	bool others, same = false;
 	*ret = false;
 	if (order->role != ROLE_CLIENT || order->renews.serial_bytes ||
 		domains_listed(s->domains, order->domain))
 		return 0;
-	if (store_read_clients(s->store, order->domain, STR(""), 1, &arena, &anyone, &count, e) < 0)
+	if (any_client(s, STR(""), &others, e) < 0 || any_client(s, order->domain, &same, e) < 0)
 		return -1;
-	*ret = count == 0;
+	*ret = others && !same;
 	return 0;
 }
 

@@ -40,6 +40,10 @@ def test_a_domain_that_nobody_had_is_pointed_out(make_daemon):
     assert issue(daemon, "b", "--domain", "exmaple.com").stderr == ""
     assert issue(daemon, "w", "--role", "worker", "--domain", "workers").stderr == ""
     assert daemon.json("client", "add", "c", "--domain", "third.example")["new_domain"] is True
+    # The very first one is none of these.
+    empty = make_daemon(fresh=True)
+    empty.cli("init")
+    assert "note" not in issue(empty, "first", "--domain", "example.com").stderr
     configure(daemon, LISTED)
     assert issue(daemon, "d", "--domain", "slow.example").stderr == ""
 
