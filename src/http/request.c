@@ -97,7 +97,8 @@ static void recycle_buf(struct buf *b)
 static void drop_body(struct request *r)
 {
 	r->conn->body_bytes -= r->body.n;
-	r->conn->shard->body_bytes -= r->body.n;
+	r->conn->shard->body_bytes -= r->body.n + r->room_bytes;
+	r->room_bytes = 0;
 	recycle_buf(&r->body);
 }
 
@@ -279,11 +280,28 @@ size_t request_body_ceiling(const struct request *r)
 	return r->refusal.set ? DISCARDED_BODY_BYTES : r->http.route->body_ceiling_bytes;
 }
 
+static bool shard_has_room(const struct shard *s, size_t n)
+{
+	return s->body_bytes + n <= s->limits.body_bytes / s->server->io_count;
+}
+
 static bool has_room(const struct conn *c, size_t n)
 {
-	const struct shard *s = c->shard;
-	return c->body_bytes + n <= s->server->conn_bytes &&
-	       s->body_bytes + n <= s->limits.body_bytes / s->server->io_count;
+	return c->body_bytes + n <= c->shard->server->conn_bytes && shard_has_room(c->shard, n);
+}
+
+bool http_take_room(struct http_request *http, size_t bytes)
+{
+	struct request *r = request_of(http);
+	struct shard *s = r->conn->shard;
+	bool alone = s->body_bytes == r->body.n + r->room_bytes;
+	if (!alone && !shard_has_room(s, bytes)) {
+		stats_reject(s->server->stats, REJECT_BODY_ROOM);
+		return false;
+	}
+	s->body_bytes += bytes;
+	r->room_bytes += bytes;
+	return true;
 }
 
 bool request_add_body(struct request *r, struct str piece)

@@ -58,6 +58,7 @@ struct request {
 	struct arena arena;
 	struct buf body;
 	size_t received_bytes; /* of the body, kept or thrown away */
+	size_t room_bytes;     /* what http_take_room counted */
 	struct answer answer;
 
 	/* HTTP/2 only */

@@ -101,6 +101,16 @@ static void wait_long(struct http_request *r)
 	hold(r);
 }
 
+enum { ROOM_BYTES = 1000 };
+
+static void take_room(struct http_request *r)
+{
+	if (http_take_room(r, ROOM_BYTES))
+		hold(r);
+	else
+		http_reply_problem(r, PROBLEM_UNAVAILABLE, NULL);
+}
+
 static void let_go(void *arg)
 {
 	unsigned keep = *(unsigned *)arg;
@@ -122,6 +132,7 @@ static const struct http_route routes[] = {
 	{"GET", "/same", ROLE_BIT(ROLE_NONE), .handler = not_modified},
 	{"GET", "/hold", ROLE_BIT(ROLE_NONE), .handler = hold},
 	{"GET", "/wait", ROLE_BIT(ROLE_NONE), .handler = wait_long},
+	{"POST", "/room", ROLE_BIT(ROLE_NONE), .handler = take_room},
 	{"GET", "/secret", ROLE_BIT(ROLE_ADMIN), .handler = echo},
 	{"GET", "/local", ROLE_BIT(ROLE_ADMIN), .local = true, .handler = echo},
 	{NULL},
@@ -747,6 +758,32 @@ static void bodies_in_memory_are_bounded(void **state)
 	stop();
 }
 
+/* What handlers keep counts among the bodies, but never stops one that is alone. */
+static void room_of_handlers_is_bounded(void **state)
+{
+	static const struct str request = STR("POST /room HTTP/1.1\r\n" HOST "\r\n");
+	struct http_limits l;
+	http_limits_default(&l);
+	l.body_bytes = ROOM_BYTES / 2;
+	start_with(&l);
+	int first = connect_to(0), second = connect_to(0);
+	struct buf in = new_buf();
+	for (unsigned i = 0; i < 2; i++) {
+		send_str(first, request);
+		wait_for(&was_held);
+		buf_reset(&in);
+		send_str(second, request);
+		until_has(second, &in, "HTTP/1.1 503 ", 1);
+		release_held(0);
+		buf_reset(&in);
+		until_has(first, &in, "held 0", 1);
+	}
+	close(first);
+	close(second);
+	buf_clear(&in);
+	stop();
+}
+
 /* Requests behind an answer that is not read are not even taken. */
 static void pipelined_answers_are_bounded(void **state)
 {
@@ -1023,6 +1060,7 @@ int main(void)
 		cmocka_unit_test(connections_are_bounded),
 		cmocka_unit_test(requests_in_flight_are_bounded),
 		cmocka_unit_test(waiting_requests_take_no_place),
+		cmocka_unit_test(room_of_handlers_is_bounded),
 		cmocka_unit_test(bodies_in_memory_are_bounded),
 		cmocka_unit_test_setup_teardown(pipelined_answers_are_bounded, setup, teardown),
 		cmocka_unit_test(answers_in_memory_are_bounded),

@@ -14,6 +14,7 @@
 
 enum {
 	ITEM_BYTES = 64 * 1024,
+	SEALING_BYTES = 128, /* an envelope besides its text: header, tag, rounding in the arena */
 	BATCH_ARENA_BYTES = 64 * 1024 * 1024,
 	/* One problem of one field, and what stands around the problems of one item. */
 	FIELD_ANSWER_BYTES = sizeof(struct message_problem) + 96,
@@ -143,6 +144,22 @@ static int seal_items(struct batch *b, struct proxy_shard *shard, struct err *e)
 	return 0;
 }
 
+/* What the batch will take until its commit, at most: a message sealed is its text and the same overhead for each. */
+static size_t room_of(const struct batch *b)
+{
+	return b->arena.used_bytes + b->request->body.n +
+	       b->accepted_count * (sizeof(struct sealed) + SEALING_BYTES);
+}
+
+static bool take_room(struct batch *b)
+{
+	if (http_take_room(b->request, room_of(b)))
+		return true;
+	proxy_refuse(b->request, PROBLEM_UNAVAILABLE,
+		&(struct http_problem_options){.detail = "too many batches wait for the disk"});
+	return false;
+}
+
 /* --- answering --- */
 
 static void answer(struct batch *b, const struct uuid *first)
@@ -214,7 +231,7 @@ static bool submit(struct batch *b, struct proxy_shard *shard)
 {
 	struct http_request *r = b->request;
 	struct err e = ERR_INIT;
-	if (!proxy_take_key(r, &b->put) || !proxy_take_rate(b->proxy, r, b->accepted_count))
+	if (!proxy_take_key(r, &b->put) || !take_room(b) || !proxy_take_rate(b->proxy, r, b->accepted_count))
 		return false;
 	if (seal_items(b, shard, &e) < 0) {
 		proxy_give_rate_back(b->proxy, r, b->accepted_count);
