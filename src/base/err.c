@@ -53,6 +53,7 @@ int err_set(struct err *e, enum err_kind kind, const char *fmt, ...)
 	e->kind = kind;
 	e->sys_errno = 0;
 	e->retry_after_ms = 0;
+	e->unanswered = false;
 	va_list ap;
 	va_start(ap, fmt);
 	put(e->text, 0, fmt, ap);
@@ -68,6 +69,7 @@ int err_sys(struct err *e, enum err_kind kind, const char *fmt, ...)
 	e->kind = kind;
 	e->sys_errno = saved;
 	e->retry_after_ms = 0;
+	e->unanswered = false;
 	va_list ap;
 	va_start(ap, fmt);
 	size_t n = put(e->text, 0, fmt, ap);

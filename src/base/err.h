@@ -10,6 +10,7 @@
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/macros.h"
@@ -31,6 +32,7 @@ struct err {
 	enum err_kind kind;
 	int sys_errno;          /* errno of a failed system call, else 0 */
 	int64_t retry_after_ms; /* ERR_RETRY: whoever refused asks to be left alone this long; 0: did not say */
+	bool unanswered; /* ERR_RETRY: the peer had the whole request, and then broke off without a word: it may have died of it */
 	char text[ERR_TEXT_BYTES]; /* UTF-8, NUL-terminated, truncated with "..." */
 };
 

@@ -23,6 +23,7 @@ struct client {
 	char *url, *trust_domain;
 	struct verify_policy policy;
 	struct buf answer;
+	bool alerted;                 /* the peer has told why it ends the connection, or that it does */
 	atomic_bool cancelled, stale; /* stale: files have changed since the connection was made */
 	char refused[96];             /* why the peer's certificate was refused */
 	char why[CURL_ERROR_SIZE];    /* what libcurl says of a failed call */
@@ -40,10 +41,21 @@ static int judge_peer(X509_STORE_CTX *ctx, void *arg)
 	return 0;
 }
 
+/* Close notify is an alert, too: who says goodbye has not died. */
+static void note_alert(const SSL *ssl, int where, int alert)
+{
+	struct client *c = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+	(void)alert;
+	if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT)
+		c->alerted = true;
+}
+
 static CURLcode use_own_verdict(CURL *curl, void *ssl_ctx, void *arg)
 {
 	(void)curl;
 	SSL_CTX_set_cert_verify_callback(ssl_ctx, judge_peer, arg);
+	SSL_CTX_set_app_data(ssl_ctx, arg);
+	SSL_CTX_set_info_callback(ssl_ctx, note_alert);
 	return CURLE_OK;
 }
 
@@ -169,6 +181,7 @@ static void prepare(
 {
 	buf_reset(&c->answer);
 	c->refused[0] = c->why[0] = 0;
+	c->alerted = false;
 	curl_easy_setopt(c->curl, CURLOPT_URL, url);
 	curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
 	curl_easy_setopt(c->curl, CURLOPT_FRESH_CONNECT, (long)atomic_exchange(&c->stale, false));
@@ -200,6 +213,15 @@ static CURLcode transfer(struct client *c)
 	return code;
 }
 
+/* A timeout is none: that may be the network's. */
+static bool broke_off(const struct client *c, CURLcode code, size_t body_bytes)
+{
+	curl_off_t sent = 0;
+	return (code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR) && !c->alerted &&
+	       curl_easy_getinfo(c->curl, CURLINFO_SIZE_UPLOAD_T, &sent) == CURLE_OK &&
+	       (size_t)sent == body_bytes;
+}
+
 /* In words; what our own verdict said comes before what libcurl makes of it. */
 static int transfer_failed(const struct client *c, CURLcode code, struct err *e)
 {
@@ -220,8 +242,12 @@ int client_call(struct client *c, const char *method, const char *path, struct s
 	}
 	prepare(c, method, url, body, timeout_ms);
 	CURLcode code = transfer(c);
-	if (code != CURLE_OK)
-		return transfer_failed(c, code, e);
+	if (code != CURLE_OK) {
+		transfer_failed(c, code, e);
+		if (e)
+			e->unanswered = broke_off(c, code, body.n);
+		return -1;
+	}
 	long status = 0;
 	curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (status < 200 || status > 299)

@@ -8,7 +8,8 @@
  * Threads:   one thread at a time per client; calls block up to their timeout. cancel and reload from any.
  * Errors:    ERR_RETRY when the server cannot be reached or answers 429, 503 or 5xx, with what its
  *            Retry-After asks for; ERR_FORBIDDEN 401, 403; ERR_NOT_FOUND 404; ERR_REJECT other 4xx and
- *            answers that are not JSON.
+ *            answers that are not JSON. err.unanswered: the connection ended after the whole request was sent, with
+ *            neither an answer nor a goodbye of TLS, as it does when a process dies.
  * Security:  errors carry no bodies. */
 #ifndef ROLE_CLIENT_H
 #define ROLE_CLIENT_H

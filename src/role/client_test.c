@@ -145,6 +145,7 @@ static void a_cancelled_call_ends_at_once(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, cancel_when_it_waits, both), 0);
 	assert_true(client_call(client, "GET", path, no_body, 3600 * 1000, &answer, &e) < 0);
 	assert_non_null(strstr(e.text, "cancelled"));
+	assert_false(e.unanswered);
 	assert_int_equal(pthread_join(thread, &came), 0);
 	assert_non_null(came);
 	assert_true(client_call(client, "GET", path, no_body, TIMEOUT_MS, &answer, &e) < 0);
@@ -162,6 +163,7 @@ static void a_call_has_an_end(void **state)
 	open_both(FAKE_GOOD, &server, &client);
 	assert_true(client_call(client, "GET", path, no_body, 50, &answer, &e) < 0);
 	assert_int_equal(e.kind, ERR_RETRY);
+	assert_false(e.unanswered);
 	client_free(client);
 	fake_close(server);
 }

@@ -6,8 +6,8 @@
  * Errors: deliver returns <0 when the destination as a whole did not take the batch, and nothing of it has a
  *         result. ERR_REJECT: it refuses the request itself; a part of the batch may do better. Any other kind:
  *         it cannot be reached or cannot take anything now (err.retry_after_ms may say for how long): the batch
- *         consumes no attempts, and the circuit breaker opens. What is wrong with a single message is its
- *         result, not an error.
+ *         consumes no attempts, and the circuit breaker opens. err.unanswered: it was there and broke off over
+ *         this batch. What is wrong with a single message is its result, not an error.
  * Threads: one at a time for a session; cancel from any. */
 #ifndef ROLE_DESTINATION_H
 #define ROLE_DESTINATION_H

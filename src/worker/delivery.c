@@ -132,6 +132,30 @@ static void keep_reasons(struct delivery *d, unsigned from, unsigned count)
 	}
 }
 
+static void fail_one(struct delivery *d, unsigned at, const char *reason, unsigned *done)
+{
+	d->items[at].outcome = DELIVERY_RETRY;
+	d->items[at].reason = reason;
+	keep_reasons(d, at, 1);
+	*done += 1;
+}
+
+/* The destination is away. It may have died of this message: alone it is once the breaker probes, and when that has come
+ * to the same end often enough, it counts as an attempt. So the message makes way for others, and is given up some time;
+ * in an outage of another cause no message comes that far. */
+static void ask_who_did_it(
+	struct delivery *d, unsigned from, unsigned count, unsigned *done, const struct err *e)
+{
+	struct worker *w = d->worker;
+	char id[UUID_TEXT_BYTES];
+	if (!e->unanswered || count != 1 || !worker_suspects(w, &d->items[from].sealed->id))
+		return;
+	uuid_format(&d->items[from].sealed->id, id);
+	log_event(LOG_WARN, "worker.message_suspected", LF_STR("destination", w->destination->name),
+		LF_STR("message_id", id), LF_ERR(e));
+	fail_one(d, from, "connection_lost", done);
+}
+
 /* Hands over items [from, from + count) in order; *done counts those that have a result. A request that is
  * refused as such is tried in halves, so that what is wrong with one message costs an attempt of that message
  * alone. <0: the destination is away; what is not done was not tried. */
@@ -143,15 +167,14 @@ static int hand_over_part(struct delivery *d, unsigned from, unsigned count, uns
 		*done += count;
 		return 0;
 	}
-	if (e->kind != ERR_REJECT)
+	if (e->kind != ERR_REJECT) {
+		ask_who_did_it(d, from, count, done, e);
 		return -1;
+	}
 	if (count == 1) {
 		log_event(LOG_WARN, "worker.message_refused", LF_STR("destination", w->destination->name),
 			LF_ERR(e));
-		d->items[from].outcome = DELIVERY_RETRY;
-		d->items[from].reason = e->text;
-		keep_reasons(d, from, 1);
-		*done += 1;
+		fail_one(d, from, e->text, done);
 		return 0;
 	}
 	unsigned half = count / 2;

@@ -34,11 +34,14 @@ struct worker {
 	pthread_rwlock_t policies_lock; /* guards the next */
 	struct policies *policies;
 
-	pthread_mutex_t lock; /* guards the next four, and every delivery's session */
+	unsigned lost_answers_max;
+	pthread_mutex_t lock; /* guards the next six, and every delivery's session */
 	pthread_cond_t wakeup;
 	bool stopping;
-	bool cancelled;   /* the drain is over: sessions end, those opened from now on too */
-	unsigned running; /* threads that have not ended */
+	bool cancelled;        /* the drain is over: sessions end, those opened from now on too */
+	unsigned running;      /* threads that have not ended */
+	struct uuid suspect;   /* the message over which, sent alone, the destination broke off last */
+	unsigned lost_answers; /* how often it did */
 
 	struct delivery **deliveries;
 	pthread_t *threads;
@@ -66,6 +69,9 @@ bool worker_pause(struct worker *w, int64_t ms);
 
 /* Opens the delivery's session if it has none. <0: as the destination's open. */
 MUST_CHECK int worker_open_session(struct delivery *d, struct err *e);
+
+/* The destination broke off over this message, sent alone. True: too often for that to be chance. */
+bool worker_suspects(struct worker *w, const struct uuid *id);
 
 /* --- delivery.c --- */
 

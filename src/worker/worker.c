@@ -21,6 +21,17 @@ bool worker_is_stopping(struct worker *w)
 	return yes;
 }
 
+bool worker_suspects(struct worker *w, const struct uuid *id)
+{
+	pthread_mutex_lock(&w->lock);
+	if (!uuid_eq(&w->suspect, id))
+		w->lost_answers = 0;
+	w->suspect = *id;
+	bool too_often = ++w->lost_answers >= w->lost_answers_max;
+	pthread_mutex_unlock(&w->lock);
+	return too_often;
+}
+
 static struct timespec in_ms(int64_t ms)
 {
 	struct timespec t;
@@ -175,6 +186,7 @@ static void init(struct worker *w, const struct worker_options *o)
 	w->health = o->health;
 	snprintf(w->name, sizeof(w->name), "%s", o->name);
 	w->lease_ms = o->config->lease_time;
+	w->lost_answers_max = (unsigned)o->config->lost_answers_max;
 	breaker_init(&w->breaker, &breaker);
 	pthread_rwlock_init(&w->policies_lock, NULL);
 	pthread_mutex_init(&w->lock, NULL);

@@ -21,6 +21,7 @@ struct fake {
 	enum delivery_outcome outcome;
 	bool away;
 	const struct uuid *refused; /* refuses requests that hold it */
+	const struct uuid *deadly;  /* dies of requests that hold it */
 	atomic_bool hangs;          /* answers when it does not any more, or when cancelled */
 	atomic_bool cancelled;
 	atomic_uint batches, messages, failed_reports, queued_reports;
@@ -49,6 +50,12 @@ static int fake_deliver(void *session, struct delivery_item *items, unsigned cou
 	for (unsigned i = 0; fake->refused && i < count; i++)
 		if (uuid_eq(&items[i].sealed->id, fake->refused))
 			return err_set(e, ERR_REJECT, "malformed");
+	for (unsigned i = 0; fake->deadly && i < count; i++)
+		if (uuid_eq(&items[i].sealed->id, fake->deadly)) {
+			err_set(e, ERR_RETRY, "broken off");
+			e->unanswered = true;
+			return -1;
+		}
 	for (unsigned i = 0; i < count; i++) {
 		items[i].outcome = fake->outcome;
 		items[i].reason = "test_reason";
@@ -245,6 +252,38 @@ static void an_unreachable_destination_costs_no_attempts(void **state)
 	close_fixture(&f);
 }
 
+/* Among others, of which none is lost, none waits for it, and none costs an attempt. */
+static void what_the_destination_dies_of_makes_way_and_is_given_up(void **state)
+{
+	(void)state;
+	static const char *const once[] = {
+		"breaker_pause=10ms", "breaker_pause_max=10ms", "retry_interval=1h"};
+	static const char *const for_good[] = {
+		"breaker_pause=10ms", "breaker_pause_max=10ms", "max_attempts=1", "lost_answers_max=1"};
+	const struct {
+		const char *const *sets;
+		size_t count;
+		uint64_t queued, failed;
+	} cases[] = {{once, ARRAY_LEN(once), 1, 0}, {for_good, ARRAY_LEN(for_good), 0, 1}};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct fixture f = {.fake = {.outcome = DELIVERY_STORED}};
+		AUTO(arena_auto) struct arena arena;
+		arena_init(&arena, 65536);
+		open_fixture(&f, cases[i].sets, cases[i].count);
+		put_one(&f);
+		struct uuid deadly = f.id;
+		f.fake.deadly = &deadly;
+		put_one(&f);
+		start(&f);
+		wait_for(&f, cases[i].queued, cases[i].failed);
+		f.id = deadly;
+		assert_int_equal(find(&f, &arena).attempt_count, 1);
+		assert_true(atomic_load(&f.fake.batches) >= (i == 0 ? 3 + 2 : 1 + 2));
+		assert_int_equal(atomic_load(&f.fake.messages), 2);
+		close_fixture(&f);
+	}
+}
+
 /* Takes the message and lets the lease end, as a worker does that dies over it. */
 static void die_over_it(struct fixture *f, struct arena *arena)
 {
@@ -366,6 +405,7 @@ int main(void)
 		cmocka_unit_test(what_fails_is_due_again_after_the_retry_interval),
 		cmocka_unit_test(attempts_are_used_up),
 		cmocka_unit_test(an_unreachable_destination_costs_no_attempts),
+		cmocka_unit_test(what_the_destination_dies_of_makes_way_and_is_given_up),
 		cmocka_unit_test(what_kills_its_workers_is_given_up_untried),
 		cmocka_unit_test(what_is_too_old_is_given_up),
 		cmocka_unit_test(a_refused_batch_fails_for_the_one_at_fault_alone),

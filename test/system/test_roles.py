@@ -7,11 +7,13 @@ import uuid
 import pytest
 
 from client import Client, Load
-from daemon import CLIENT
+from daemon import CLIENT, Identity
+from relay import Relay
 from waiting import eventually
 
 SOON = {"retry_interval": "50ms", "lease_time": "1s", "redis_timeout": "1s"}
 SPOOL = SOON | {"spool": "true", "spool_retry": "50ms"}
+LONG = 12000  # fewer bytes than a message of the largest kind on its way, twice as many as a few short ones
 SECOND = 3  # what is to happen within a second does, but for sanitizers and a loaded machine
 
 
@@ -108,7 +110,46 @@ def test_a_rotated_issuing_ca_is_known_everywhere(small):
     eventually(accepted, "the proxy knows the new issuing CA")
 
 
+def test_the_first_use_at_a_proxy_ends_the_certificate_before(apart, tmp_path):
+    old = apart.issued(CLIENT)
+    apart.cli("cert", "renew", CLIENT, "--out", tmp_path)
+    new = Identity(CLIENT, tmp_path / f"{CLIENT}.pem", tmp_path / f"{CLIENT}.key", tmp_path / "ca.pem")
+
+    def accepts(identity, proxy):
+        try:
+            with Client(apart.proxies[proxy].address(), identity) as client:
+                return client.get("/api/v1/health").status == 200
+        except OSError:
+            return False
+    assert accepts(old, 0), "nobody has used the new one"
+    eventually(lambda: accepts(new, 1), "the second proxy knows the new one")
+    eventually(lambda: not accepts(old, 0) and not accepts(old, 1), "the old one has ended at both")
+    assert accepts(new, 0)
+
+
 # --- somebody dies ---
+
+def test_a_message_that_the_main_server_dies_of_makes_way(make_roles):
+    """It is given up in the end; the others are delivered long before, and are blamed for nothing."""
+    roles = make_roles(settings=SOON | {"breaker_pause": "10ms", "breaker_pause_max": "20ms"})
+    host, port = roles.server.settings["server_listen"].rsplit(":", 1)
+    with Relay((host, int(port)), most=LONG // 2) as relay:
+        roles.worker.settings |= {"server_url": f"https://127.0.0.1:{relay.port}", "worker_batch": 4, "max_attempts": 2}
+        roles.start()
+        roles.cli("queue", "pause", "delivery")
+        ids = post(roles, count=2)
+        deadly, = post(roles, text="x" * 1000, metadata={"k": "v" * 4000})
+        ids += post(roles, count=10)
+        roles.cli("queue", "resume", "delivery")
+        all_delivered(roles, ids)
+        eventually(lambda: roles.json("queue", "stats")["failed"] == 1, "it is given up")
+        assert relay.broken_off >= 3 + 1, "alone three times for the first attempt, once for the second"
+    entry, = roles.json("queue", "dead")
+    assert entry["message_id"] == deadly
+    assert [a["error_message"] for a in entry["attempts"]][0] == "connection_lost"
+    assert {m["attempt_count"] for m in roles.messages() if m["message_id"] in ids} == {1}
+    assert roles.worker.log().count("worker.message_suspected") == 2
+
 
 @pytest.mark.parametrize("victim", ["proxy", "worker", "server", "redis"])
 def test_killing_any_of_them_loses_and_doubles_nothing(apart, victim):
@@ -124,6 +165,20 @@ def test_killing_any_of_them_loses_and_doubles_nothing(apart, victim):
     acknowledged = [i for load in loads for i in load.stop()]
     all_delivered(apart, acknowledged)
     assert apart.json("queue", "stats")["failed"] == 0, "no dead letters"
+
+
+def test_a_worker_that_is_not_let_in_blames_no_message(make_roles):
+    """Its request is on its way before the main server's refusal of its certificate comes."""
+    roles = make_roles(settings=SOON | {"breaker_pause": "10ms", "breaker_pause_max": "20ms", "lost_answers_max": 1}).start()
+    all_delivered(roles, post(roles))
+    roles.cli("cert", "revoke", roles.worker.directory.name)
+    roles.worker.restart()
+    waits, = post(roles)
+    eventually(lambda: "alert" in roles.worker.health()["checks"]["main_server"]["detail"], "it is refused")
+    tries = metric(roles.worker, "sealpost_deliveries_total", '{result="released"}')
+    eventually(lambda: metric(roles.worker, "sealpost_deliveries_total", '{result="released"}') > tries + 5, "again and again")
+    assert roles.json("queue", "show", waits)["attempt_count"] == 0
+    assert "worker.message_suspected" not in roles.worker.log()
 
 
 # --- somebody is away ---
