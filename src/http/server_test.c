@@ -101,6 +101,26 @@ static void wait_long(struct http_request *r)
 	hold(r);
 }
 
+/* The first one keeps its loop until the test lets it go. */
+static _Atomic unsigned busy_count;
+static sem_t busy_may_go;
+
+static void busy(struct http_request *r)
+{
+	if (busy_count++ == 0) {
+		sem_post(&was_held);
+		sem_wait(&busy_may_go);
+	}
+	http_reply(r, 200, NULL, STR(""));
+}
+
+static void count_busy(struct http_request *r)
+{
+	char text[16];
+	int n = snprintf(text, sizeof(text), "busy %u.", busy_count);
+	http_reply(r, 200, "text/plain", str_mem(text, (size_t)n));
+}
+
 enum { ROOM_BYTES = 1000 };
 
 static void take_room(struct http_request *r)
@@ -132,6 +152,8 @@ static const struct http_route routes[] = {
 	{"GET", "/same", ROLE_BIT(ROLE_NONE), .handler = not_modified},
 	{"GET", "/hold", ROLE_BIT(ROLE_NONE), .handler = hold},
 	{"GET", "/wait", ROLE_BIT(ROLE_NONE), .handler = wait_long},
+	{"GET", "/busy", ROLE_BIT(ROLE_NONE), .handler = busy},
+	{"GET", "/busy/count", ROLE_BIT(ROLE_NONE), .handler = count_busy},
 	{"POST", "/room", ROLE_BIT(ROLE_NONE), .handler = take_room},
 	{"GET", "/secret", ROLE_BIT(ROLE_ADMIN), .handler = echo},
 	{"GET", "/local", ROLE_BIT(ROLE_ADMIN), .local = true, .handler = echo},
@@ -758,6 +780,30 @@ static void bodies_in_memory_are_bounded(void **state)
 	stop();
 }
 
+/* One that always has a next request ready does not keep the loop from others. */
+static void pipelines_take_turns(void **state)
+{
+	enum { REQUESTS = 1000 };
+	int greedy_peer = connect_to(0), other = connect_to(0);
+	struct buf in = new_buf(), requests = new_buf();
+	check_exchange(&exchanges[0], 0);
+	busy_count = 0;
+	assert_int_equal(sem_init(&busy_may_go, 0, 0), 0);
+	for (unsigned i = 0; i < REQUESTS; i++)
+		buf_add_str(&requests, STR("GET /busy HTTP/1.1\r\n" HOST "\r\n"));
+	send_str(greedy_peer, buf_str(&requests));
+	wait_for(&was_held);
+	send_str(other, STR("GET /busy/count HTTP/1.1\r\n" HOST "\r\n"));
+	sem_post(&busy_may_go);
+	until_has(other, &in, "busy ", 1);
+	assert_false(has(buf_str(&in), "busy 1000."));
+	sem_destroy(&busy_may_go);
+	close(greedy_peer);
+	close(other);
+	buf_clear(&in);
+	buf_clear(&requests);
+}
+
 /* What handlers keep counts among the bodies, but never stops one that is alone. */
 static void room_of_handlers_is_bounded(void **state)
 {
@@ -1060,6 +1106,7 @@ int main(void)
 		cmocka_unit_test(connections_are_bounded),
 		cmocka_unit_test(requests_in_flight_are_bounded),
 		cmocka_unit_test(waiting_requests_take_no_place),
+		cmocka_unit_test_setup_teardown(pipelines_take_turns, setup, teardown),
 		cmocka_unit_test(room_of_handlers_is_bounded),
 		cmocka_unit_test(bodies_in_memory_are_bounded),
 		cmocka_unit_test_setup_teardown(pipelined_answers_are_bounded, setup, teardown),

@@ -41,11 +41,26 @@ const char *shard_date(struct shard *s)
 
 /* --- events --- */
 
+/* A loop with an active idle handle looks for events without waiting for any. */
+static void on_again(uv_idle_t *again)
+{
+}
+
+/* Who has something to send again after its flush waits for the next turn: a peer that sends requests as fast as they
+ * are answered would keep the loop from all others. */
 static void on_turn_end(uv_prepare_t *turn_end)
 {
 	struct shard *s = container_of(turn_end, struct shard, turn_end);
-	while (!link_alone(&s->dirty))
+	struct link end;
+	link_init(&end);
+	link_append(&s->dirty, &end);
+	while (s->dirty.next != &end)
 		conn_flush(container_of(s->dirty.next, struct conn, dirty));
+	link_remove(&end);
+	if (link_alone(&s->dirty))
+		uv_idle_stop(&s->again);
+	else
+		uv_idle_start(&s->again, on_again);
 	if (s->answers.room > ANSWERS_KEPT_BYTES)
 		buf_clear(&s->answers);
 }
@@ -66,6 +81,7 @@ static void open_handles(void *arg)
 	uv_loop_t *loop = loop_uv(s->loop);
 	uv_prepare_init(loop, &s->turn_end);
 	uv_prepare_start(&s->turn_end, on_turn_end);
+	uv_idle_init(loop, &s->again);
 	uv_timer_init(loop, &s->tick);
 }
 
@@ -103,6 +119,11 @@ static void on_prepare_closed(uv_handle_t *handle)
 	server_gone(container_of((uv_prepare_t *)handle, struct shard, turn_end)->server);
 }
 
+static void on_idle_closed(uv_handle_t *handle)
+{
+	server_gone(container_of((uv_idle_t *)handle, struct shard, again)->server);
+}
+
 static void on_timer_closed(uv_handle_t *handle)
 {
 	server_gone(container_of((uv_timer_t *)handle, struct shard, tick)->server);
@@ -116,6 +137,7 @@ static void close_handles(void *arg)
 	explicit_bzero(s->received, RECEIVE_BYTES);
 	free(s->received);
 	uv_close((uv_handle_t *)&s->turn_end, on_prepare_closed);
+	uv_close((uv_handle_t *)&s->again, on_idle_closed);
 	uv_close((uv_handle_t *)&s->tick, on_timer_closed);
 }
 

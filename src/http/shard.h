@@ -26,7 +26,7 @@ enum {
 	RECEIVE_BYTES = 64 * 1024, /* taken from a peer at once */
 	REQUEST_POOL = 256,        /* unused requests kept, at most */
 	TICK_MS = 100,             /* how late a deadline may be noticed */
-	SHARD_HANDLES = 2,         /* counted as alive by a running shard */
+	SHARD_HANDLES = 3,         /* counted as alive by a running shard */
 };
 
 struct shard {
@@ -38,6 +38,7 @@ struct shard {
 	struct link dirty; /* those with something to send */
 	struct deadlines deadlines;
 	uv_prepare_t turn_end;
+	uv_idle_t again; /* runs while `dirty` is left for the next turn */
 	uv_timer_t tick;
 	char *received;     /* RECEIVE_BYTES */
 	struct buf answers; /* being put together for one connection */
