@@ -1,5 +1,6 @@
 """The command line: overview, help, exit codes, JSON, certificates, configuration."""
 import json
+import re
 import stat
 import subprocess
 
@@ -12,29 +13,46 @@ from waiting import eventually
 OK, FAILED, USAGE, NOT_FOUND, REFUSED, UNAVAILABLE = range(6)
 NO_SUCH_ID = "0190163d-8694-739b-aea5-966c26f8ad91"
 
-COMMANDS = ["up", "init", "cert", "ca", "messages", "queue", "check", "config", "send", "bench", "version",
-            "client", "audit", "tls"]
-SUBCOMMANDS = [("cert", "issue"), ("cert", "list"), ("cert", "show"), ("cert", "revoke"), ("ca", "show"),
-               ("messages", "list"), ("messages", "show"), ("messages", "follow"), ("queue", "stats"), ("queue", "list"), ("queue", "dead"),
-               ("queue", "redrive"), ("queue", "purge"), ("queue", "pause"), ("queue", "resume"),
-               ("audit", "list"), ("audit", "verify"), ("audit", "export"), ("tls", "check"), ("tls", "serve"),
-               ("config", "check"), ("config", "show"), ("config", "reference")]
+COMMANDS = ["up", "proxy", "worker", "server", "init", "cert", "ca", "client", "messages", "queue", "check", "audit",
+            "config", "send", "tls", "enroll", "renew", "bench", "version"]
+SUBCOMMANDS = {
+    "cert": ["issue", "renew", "list", "expiring", "show", "revoke", "verify"],
+    "ca": ["show", "crl", "export-root", "import-root", "rotate-issuing", "passphrase"],
+    "client": ["add", "list", "show", "suspend", "resume", "remove", "token", "tokens", "revoke-token"],
+    "messages": ["list", "follow", "show"],
+    "queue": ["stats", "list", "dead", "show", "redrive", "purge", "pause", "resume"],
+    "audit": ["list", "verify", "export"],
+    "config": ["check", "show", "reference"],
+    "tls": ["check", "serve"],
+    "bench": ["ingest", "e2e"],
+}
+PAIRS = [(command, sub) for command, subs in SUBCOMMANDS.items() for sub in subs]
 
 
 # --- finding one's way ---
 
 def test_alone_it_prints_one_screen():
     overview = run_cli().stdout
-    assert all(f"  {name} " in overview for name in COMMANDS)
+    assert names_in(overview) == COMMANDS
     assert len(overview.splitlines()) <= 40 and max(map(len, overview.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("words", [(c,) for c in COMMANDS] + SUBCOMMANDS, ids=" ".join)
+def names_in(overview):
+    """The names in an overview of commands."""
+    return re.findall(r"^  ([a-z0-9-]+) ", overview, re.M)
+
+
+@pytest.mark.parametrize("command", SUBCOMMANDS)
+def test_every_subcommand_is_listed(command):
+    assert names_in(run_cli(command, "--help").stdout) == SUBCOMMANDS[command]
+
+
+@pytest.mark.parametrize("words", [(c,) for c in COMMANDS] + PAIRS, ids=" ".join)
 def test_help(words):
     text = run_cli(*words, "--help").stdout
     assert text.startswith(f"usage: sealpost {' '.join(words)}")
-    if words in SUBCOMMANDS:
-        assert f"sealpost {words[0]}" in text.split("example")[1]
+    if words in PAIRS:
+        assert f"sealpost {' '.join(words)}" in text.split("example")[1]
 
 
 USAGE_ERRORS = [
@@ -138,8 +156,10 @@ def test_names_added_later_come_into_the_certificate(make_daemon):
 def test_a_key_without_its_certificate_is_replaced(make_daemon):
     daemon = make_daemon(fresh=True)
     daemon.cli("init")
-    (daemon.data / "tls" / "proxy.key").write_bytes((daemon.data / "tls" / "server.key").read_bytes())
+    key, other = daemon.data / "tls" / "proxy.key", daemon.data / "tls" / "server.key"
+    key.write_bytes(other.read_bytes())
     daemon.start()
+    assert key.read_bytes() != other.read_bytes()
 
 
 def test_up_needs_no_init(make_daemon):
