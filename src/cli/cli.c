@@ -160,7 +160,7 @@ int cli_dispatch(const char *command, const struct command *table, int argc, cha
 		fprintf(out, "sealpost %s: there is no '%s'\n", command, argv[1]);
 	fprintf(out, "usage: sealpost %s COMMAND [options]\n\n", command);
 	for (const struct command *c = table; c->name; c++)
-		fprintf(out, "  %-10s %s\n", c->name, c->summary);
+		fprintf(out, "  %-14s %s\n", c->name, c->summary);
 	fprintf(out, "\n'sealpost %s COMMAND --help' explains one and shows an example.\n", command);
 	return out == stdout ? EXIT_DONE : EXIT_USAGE;
 }
