@@ -107,6 +107,12 @@ static const struct role_context *context_of(const struct http_request *r)
 	return r->context;
 }
 
+/* Reasons name hosts, paths and how much is queued: nothing for strangers. */
+static bool may_know_why(const struct http_request *r)
+{
+	return r->peer_local || r->peer->role != ROLE_NONE;
+}
+
 static void get_health(struct http_request *r)
 {
 	struct health *h = context_of(r)->health;
@@ -137,7 +143,7 @@ static void get_health(struct http_request *r)
 	for (unsigned i = 0; i < h->count; i++) {
 		json_open_object(&w, h->checks[i].name);
 		json_put_str(&w, "status", str_of(check_name(reports[i].status)));
-		if (reports[i].detail[0])
+		if (reports[i].detail[0] && may_know_why(r))
 			json_put_str(&w, "detail", str_of(reports[i].detail));
 		json_close_object(&w);
 	}
@@ -161,7 +167,8 @@ static void get_readyz(struct http_request *r)
 		return;
 	}
 	char text[sizeof(why.detail) + 16];
-	snprintf(text, sizeof(text), "not ready: %s\n", why.detail);
+	bool tell = may_know_why(r) && why.detail[0];
+	snprintf(text, sizeof(text), "not ready%s%s\n", tell ? ": " : "", tell ? why.detail : "");
 	http_set_header(r, "Retry-After", STR("1"));
 	http_reply(r, 503, "text/plain; charset=utf-8", str_of(text));
 }

@@ -1,6 +1,6 @@
 /* lookup.h - how a proxy asks the main server what became of a message: in this process or over the network.
  * Ownership: the struct belongs to who asks, until done() has run.
- * Threads:   lookup_fn from an I/O loop, never blocks; done() on the thread that empties `reply`. */
+ * Threads:   lookup_fn from an I/O loop, never blocks; done() on the thread of `loop`. */
 #ifndef ROLE_LOOKUP_H
 #define ROLE_LOOKUP_H
 

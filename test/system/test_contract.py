@@ -479,6 +479,17 @@ def test_metrics_from_elsewhere(shared, protocol):
         check_problem(client.post(), 403, "forbidden")
 
 
+def test_strangers_learn_no_reasons(site, protocol):
+    site.daemon.cli("queue", "pause", "accept", "--reason", "moving house")
+    with from_outside(site, protocol) as anyone, from_outside(site, protocol, site.identity) as client:
+        eventually(lambda: anyone.get("/readyz").status == 503, "not ready")
+        assert anyone.get("/readyz").body == b"not ready\n"
+        checks = anyone.get("/api/v1/health").json["checks"]
+        assert checks["queue"] == {"status": "failed"} and not any("detail" in c for c in checks.values())
+        assert "moving house" in client.get("/readyz").body.decode()
+        assert "moving house" in client.get("/api/v1/health").json["checks"]["queue"]["detail"]
+
+
 def test_public_metrics(site, protocol):
     with from_outside(site, protocol) as anyone:
         assert anyone.get("/metrics").status == 401
