@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from client import Client, curl
-from daemon import CLIENT, CommandFailed, Identity, craft_cert
+from daemon import CLIENT, CommandFailed, Identity, Site, craft_cert
 from test_identity import crafted
 from waiting import eventually
 
@@ -271,7 +271,9 @@ def test_verify_names_each_crafted_flaw(shared, tmp_path):
 
 # --- cert renew, expiring, show, revoke ---
 
-def test_renewal_works_beside_the_old_one(site, tmp_path):
+def test_renewal_works_beside_the_old_one(make_daemon, tmp_path):
+    """For as long as the overlap lasts."""
+    site = Site(make_daemon(settings={"renew_overlap": "1h"}).start())
     old = site.new_identity()
     site.daemon.cli("cert", "renew", old.name, "--out", tmp_path / "new")
     new = Identity(old.name, *(tmp_path / "new" / f for f in (f"{old.name}.pem", f"{old.name}.key", "ca.pem")))

@@ -15,6 +15,7 @@ SENT = re.compile(r"(write|writev|sendto|sendmsg)\(\d+<(TCP|socket)[^>]*>")
 
 
 @pytest.mark.plain
+@pytest.mark.up_only("on Redis it is redis-server that syncs; test_redis.py has how that is seen to")
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_the_log_is_synced_before_each_answer(make_daemon, tmp_path):
     """One request at a time on one connection: between two answers there has to be a finished sync of the queue.

@@ -1,4 +1,7 @@
 """One data directory, one daemon. (test/torture has the kills.)"""
+import pytest
+
+pytestmark = pytest.mark.everywhere
 
 
 def test_a_second_daemon_on_the_same_data_is_refused(site, make_daemon):

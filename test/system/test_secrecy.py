@@ -2,8 +2,12 @@
 import base64
 import json
 
+import pytest
+
 from daemon import Site
 from waiting import eventually
+
+pytestmark = pytest.mark.everywhere
 
 TEXT = "Zanzibar-Quartz-7781 is what nobody may read"
 NUMBER = "+4917650001234"
