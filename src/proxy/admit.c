@@ -3,6 +3,7 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 
+#include "base/log.h"
 #include "base/metrics.h"
 #include "proxy/internal.h"
 
@@ -10,6 +11,16 @@ void proxy_refuse(struct http_request *r, enum http_problem problem, const struc
 {
 	series_add(metric_series1(METRIC_REJECTED, http_problem_code(problem)), 1);
 	http_reply_problem(r, problem, o);
+}
+
+void proxy_reply_failed(struct http_request *r, const struct err *e)
+{
+	struct err told = *e;
+	if (e->kind == ERR_RETRY) {
+		log_event(LOG_DEBUG, "ingest.unavailable", LF_STR("request_id", r->request_id), LF_ERR(e));
+		snprintf(told.text, sizeof(told.text), "the queue cannot be used now");
+	}
+	http_reply_err(r, &told);
 }
 
 bool proxy_can_accept(struct proxy *p, struct http_request *r)

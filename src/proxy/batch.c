@@ -215,7 +215,7 @@ static void batch_committed(struct group_op *op)
 	} else if (op->result < 0) {
 		series_add(metric_series1(METRIC_REJECTED, http_problem_code(PROBLEM_UNAVAILABLE)),
 			b->accepted_count);
-		http_reply_err(r, &op->err);
+		proxy_reply_failed(r, &op->err);
 	} else {
 		metric_add(METRIC_ACCEPTED, b->accepted_count);
 		if (b->proxy->upstream)

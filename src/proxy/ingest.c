@@ -52,7 +52,7 @@ static void ingest_committed(struct group_op *op)
 		proxy_refuse(r, PROBLEM_IDEMPOTENCY_MISMATCH, NULL);
 	} else if (op->result < 0) {
 		series_add(metric_series1(METRIC_REJECTED, http_problem_code(PROBLEM_UNAVAILABLE)), 1);
-		http_reply_err(r, &op->err);
+		proxy_reply_failed(r, &op->err);
 	} else {
 		metric_add(METRIC_ACCEPTED, 1);
 		if (in->proxy->upstream)

@@ -65,6 +65,9 @@ struct proxy_shard *proxy_shard_of(struct proxy *p, struct http_request *r);
 
 /* Counts the refusal by its code and answers. */
 void proxy_refuse(struct http_request *r, enum http_problem problem, const struct http_problem_options *o);
+/* An operation of the queue failed. What it says may name the queue's server or files: that goes to the log. */
+void proxy_reply_failed(struct http_request *r, const struct err *e);
+
 void proxy_refuse_invalid(struct http_request *r, const struct message_problems *problems);
 
 /* Whether there is room now: the disk is not low. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "proxy/internal.h"
 
 enum { RETRY_AFTER_S = 2 };
@@ -75,6 +76,16 @@ static void reply_unknown(struct question *q)
 		reply_not_found(q->request);
 }
 
+/* Whatever the main server holds against the question: the error names the server, and is not about the client. */
+static void reply_unanswered(struct question *q)
+{
+	log_event(LOG_DEBUG, "ingest.status_unknown", LF_STR("request_id", q->request->request_id),
+		LF_ERR(&q->lookup.err));
+	http_reply_problem(q->request, PROBLEM_UNAVAILABLE,
+		&(struct http_problem_options){
+			.detail = "the main server cannot be asked now", .retry_after_s = RETRY_AFTER_S});
+}
+
 static void stored_answer(struct lookup *l)
 {
 	struct question *q = container_of(l, struct question, lookup);
@@ -88,7 +99,7 @@ static void stored_answer(struct lookup *l)
 	else if (l->err.kind == ERR_NOT_FOUND)
 		reply_unknown(q);
 	else
-		http_reply_err(q->request, &l->err);
+		reply_unanswered(q);
 }
 
 static void ask_main_server(struct question *q)
@@ -110,7 +121,7 @@ static void queue_answer(struct group_op *op)
 	if (op->result < 0 && op->err.kind == ERR_NOT_FOUND)
 		ask_main_server(q);
 	else if (op->result < 0)
-		http_reply_err(q->request, &op->err);
+		proxy_reply_failed(q->request, &op->err);
 	else if (!str_eq(entry->client_id, str_of(q->request->peer->name)))
 		reply_not_found(q->request);
 	else

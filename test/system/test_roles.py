@@ -193,6 +193,20 @@ def test_a_proxy_starts_and_works_without_the_main_server(small):
     all_delivered(small, before + ids)
 
 
+def test_a_status_that_nobody_can_tell(small):
+    """The main server knows what was delivered; while it is away the client hears that, and not where it is."""
+    ids = post(small, count=1)
+    all_delivered(small, ids)
+    with client_of(small) as client:
+        assert client.get(f"/api/v1/messages/{ids[0]}").json["status"] == "delivered"
+        small.server.stop()
+        answer = client.get(f"/api/v1/messages/{ids[0]}")
+        assert (answer.status, answer.json["code"]) == (503, "unavailable") and int(answer.header("retry-after")) >= 1
+        assert "https" not in answer.json["detail"] and "127.0.0.1" not in answer.json["detail"]
+        small.server.start()
+        eventually(lambda: client.get(f"/api/v1/messages/{ids[0]}").status == 200, "it can be asked again")
+
+
 def test_the_main_server_away_for_a_while(small):
     small.server.kill()
     ids = post(small, count=10)
@@ -212,6 +226,7 @@ def test_redis_away_is_503_and_then_over(small):
     with client_of(small) as client:
         refused = client.post()
         assert refused.status == 503 and int(refused.header("Retry-After")) >= 1
+        assert "redis" not in refused.json["detail"] and "127.0.0.1" not in refused.json["detail"]
         eventually(lambda: client.get("/readyz").status == 503, "not ready")
         small.redis.start()
         eventually(lambda: client.get("/readyz").status == 200, "ready again")
