@@ -75,12 +75,12 @@ static void a_lost_lease_is_counted_once(void **state)
 	put_one(queue);
 	lease_one(queue, &arena, 1, &lost);
 	lease_one(queue, &arena, 60000, &kept); /* the same message: the first lease has ended */
-	assert_int_equal(keeper_start(queue, &clock_system, 90, &keeper, &e), 0);
+	assert_int_equal(keeper_start(queue, &clock_system, 900, &keeper, &e), 0);
 	keeper_hold(keeper, &lost);
 	while (counted(METRIC_LEASE_LOST) == lost_before)
 		sched_yield();
 	keeper_hold(keeper, &kept);
-	while (counted(METRIC_LEASE_RENEWED) < renewed_before + 5)
+	while (counted(METRIC_LEASE_RENEWED) < renewed_before + 2)
 		sched_yield();
 	keeper_drop(keeper, &lost);
 	keeper_drop(keeper, &kept);
