@@ -12,7 +12,7 @@
 #include "base/auto.h"
 #include "role/fake_main_server.h"
 
-enum { TIMEOUT_MS = 10000 };
+enum { TIMEOUT_MS = 10000, HOUR_MS = 3600 * 1000 };
 
 static const char path[] = "/internal/sealing-keys";
 static const struct str no_body = {"", 0};
@@ -143,7 +143,7 @@ static void a_cancelled_call_ends_at_once(void **state)
 	open_both(FAKE_GOOD, &server, &client);
 	void *both[] = {server, client};
 	assert_int_equal(pthread_create(&thread, NULL, cancel_when_it_waits, both), 0);
-	assert_true(client_call(client, "GET", path, no_body, 3600 * 1000, &answer, &e) < 0);
+	assert_true(client_call(client, "GET", path, no_body, HOUR_MS, &answer, &e) < 0);
 	assert_non_null(strstr(e.text, "cancelled"));
 	assert_false(e.unanswered);
 	assert_int_equal(pthread_join(thread, &came), 0);

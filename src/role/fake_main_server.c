@@ -11,7 +11,7 @@
 #include "http/server.h"
 #include "tls/craft_cert.h"
 
-enum { PUSHED_MAX = 64, SEEN_BYTES = 64 * 1024, WAIT_S = 10, HOUR_MS = 3600 * 1000 };
+enum { PUSHED_MAX = 64, SEEN_BYTES = 64 * 1024, WAIT_S = 10, OVER_MS = 3600 * 1000, AGE_MS = 2 * OVER_MS };
 
 struct answer {
 	int status;
@@ -161,8 +161,8 @@ static int write_server_leaf(struct fake_main_server *f, enum fake_certificate w
 	spec.usages[0] = NID_server_auth;
 	spec.usages[1] = which == FAKE_WRONG_ROLE ? NID_client_auth : 0;
 	if (which == FAKE_EXPIRED) {
-		spec.not_before.ms = now.ms - 2 * HOUR_MS;
-		spec.not_after.ms = now.ms - HOUR_MS;
+		spec.not_before.ms = now.ms - AGE_MS;
+		spec.not_after.ms = now.ms - OVER_MS;
 	}
 	return write_leaf(&spec, issuing, f->server_cert, f->server_key, e);
 }
