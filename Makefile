@@ -22,7 +22,7 @@ export PATH := $(PATH):$(CURDIR)/.cache/tools/bin
 .DEFAULT_GOAL := help
 
 help: ## this overview
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-17s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
 	@echo
 	@echo "  ONCE=1 ends 'make run' after its first message; SEALPOST_DATA says where it keeps its data (build/run)."
 	@echo "  FUZZ_SECONDS=$(FUZZ_SECONDS) for each target of 'make fuzz'; PREFIX=$(PREFIX) and DESTDIR for 'make install'."

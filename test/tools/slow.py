@@ -2,8 +2,9 @@
 
     python3 slow.py HOST PORT CERT KEY CA COUNT KIND…
 
-Prints "ready" once all of them are open, goes slow on a line from standard input, and prints one JSON object when all
-have been cut or `GIVE_UP_S` have passed: for each kind how many were cut, and the shortest and longest time it took.
+Prints "ready" once all of them are open, goes slow on a line from standard input, prints "slow" when all do, and one JSON
+object when all have been cut or `GIVE_UP_S` have passed: for each kind how many were cut, and the shortest and longest
+time it took.
 """
 import json
 import os
@@ -122,12 +123,13 @@ def main(host, port, cert, key, ca, count, *kinds):
         if s.kind == "silent":
             s.connect(address, context)
         s.begin()
+    print("slow", flush=True)
     watch(crowd)
     print(json.dumps(summary(crowd)), flush=True)
 
 
 class Crowd:
-    """The test's side: opens them all; begin(); result() when all are cut."""
+    """The test's side: opens them all; begin(), and began() when all are slow; result() when all are cut."""
 
     def __init__(self, address, identity, count, kinds=KINDS):
         self.process = subprocess.Popen(
@@ -138,6 +140,9 @@ class Crowd:
     def begin(self):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
+
+    def began(self):
+        assert self.process.stdout.readline() == "slow\n"
 
     def result(self):
         out, _ = self.process.communicate(timeout=GIVE_UP_S + 60)
