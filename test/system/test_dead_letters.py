@@ -136,7 +136,7 @@ def test_pauses_are_separate_keep_their_reason_and_survive(make_daemon):
     with Client(daemon.address(), daemon.issued("client_001")) as client:
         accepted = client.post().json["message_id"]
     daemon.cli("queue", "pause", "accept", "--reason", "full")
-    assert "full" in daemon.proxy.health()["checks"]["queue"]["detail"]
+    eventually(lambda: "full" in daemon.proxy.health()["checks"]["queue"]["detail"], "the proxy has looked")
     daemon.stop()
     daemon.spawn()  # it is not ready: it does not accept
     eventually((daemon.data / "admin.sock").exists, "the daemon answers administrators")
