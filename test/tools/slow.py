@@ -20,7 +20,7 @@ from client import tls_context
 from daemon import Identity
 
 KINDS = ("silent", "head", "body", "deaf")
-BEAT_S, PARTS = 0.5, 50  # each connection has its beat, each part of the crowd at another time
+BEAT_S, PARTS = 1.0, 100  # each connection has its beat, each part of the crowd at another time
 GIVE_UP_S = 120
 ASK = b"GET /openapi.yaml HTTP/1.1\r\nHost: a\r\n\r\n" * 32
 HEAD = b"GET /livez HTTP/1.1\r\nHost: a\r\nX-A: "
