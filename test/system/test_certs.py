@@ -205,6 +205,7 @@ def test_verify_at_another_time(shared):
     assert (answer["outcome"], failed(answer)) == ("expired", ["time"])
 
 
+@pytest.mark.up_only("proxies elsewhere have certificates that somebody issued to them")
 def test_the_listeners_certificates_end_when_others_are_in_use(make_daemon):
     """Names were added, then the issuing CA was rotated: of each listener one certificate is left."""
     daemon = make_daemon(settings={"tls_names": "broker.example.com"}).start()

@@ -73,7 +73,8 @@ def test_more_than_a_page_at_once(site, follow):
     batch = [r["message_id"] for r in answer.json["results"]]
     # In the order in which they arrived: two threads deliver.
     eventually(lambda: set(batch) <= set(follower.ids()), "all of them")
-    assert len(set(follower.ids())) == len(follower.ids())
+    shown = [(m["message_id"], m["status"]) for m in map(json.loads, list(follower.lines))]
+    assert len(set(shown)) == len(shown), "each once, and once more when its status has changed"
 
 
 def test_lines_for_people(site, follow):
