@@ -16,12 +16,16 @@ struct str http_header(const struct http_request *r, struct str name)
 
 bool http_header_once(const struct http_request *r, struct str name, struct str *ret)
 {
+	struct str found = {NULL, 0};
 	unsigned count = 0;
-	for (unsigned i = 0; i < r->header_count; i++)
-		count += str_eq_nocase(r->headers[i].name, name);
-	if (count > 1)
-		return false;
-	*ret = http_header(r, name);
+	for (unsigned i = 0; i < r->header_count; i++) {
+		if (!str_eq_nocase(r->headers[i].name, name))
+			continue;
+		if (count++)
+			return false;
+		found = r->headers[i].value;
+	}
+	*ret = found;
 	return true;
 }
 
