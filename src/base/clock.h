@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "base/str.h"
 
@@ -53,6 +54,12 @@ static inline int64_t mono_diff_ms(struct mono a, struct mono b)
 static inline bool mono_reached(struct mono now, struct mono deadline)
 {
 	return now.ns >= deadline.ns;
+}
+
+/* For pthread_cond_timedwait, of a condition whose clock is CLOCK_MONOTONIC and times of clock_system. */
+static inline struct timespec mono_timespec(struct mono t)
+{
+	return (struct timespec){.tv_sec = t.ns / 1000000000, .tv_nsec = t.ns % 1000000000};
 }
 
 struct clock_fake {

@@ -165,11 +165,7 @@ static bool wait_for_work(struct group *g, struct mono deadline)
 		if (left_ns <= 0)
 			break;
 		/* The deadline is on the caller's clock (maybe a fake one); sleep on the real one. */
-		struct timespec until;
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		int64_t ns = until.tv_nsec + left_ns;
-		until.tv_sec += ns / 1000000000;
-		until.tv_nsec = ns % 1000000000;
+		struct timespec until = mono_timespec((struct mono){clock_mono(&clock_system).ns + left_ns});
 		if (pthread_cond_timedwait(&g->wakeup, &g->lock, &until) == ETIMEDOUT)
 			break;
 	}

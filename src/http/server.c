@@ -55,21 +55,10 @@ void server_gone(struct http_server *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static struct timespec after_ms(int64_t ms)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += ms / 1000;
-	t.tv_nsec += ms % 1000 * 1000000;
-	t.tv_sec += t.tv_nsec / 1000000000;
-	t.tv_nsec %= 1000000000;
-	return t;
-}
-
 /* Until only `count` are left; at most ms, or for good if ms < 0. */
 static void wait_alive(struct http_server *s, unsigned count, int64_t ms)
 {
-	struct timespec until = after_ms(ms < 0 ? 0 : ms);
+	struct timespec until = mono_timespec(mono_add_ms(clock_mono(&clock_system), ms < 0 ? 0 : ms));
 	int code = 0;
 	pthread_mutex_lock(&s->lock);
 	while (s->alive > count && code != ETIMEDOUT)

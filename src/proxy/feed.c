@@ -197,11 +197,7 @@ static void note_outcome(struct feed *f, int rc, const struct err *e)
 
 static bool wait_a_little(struct feed *f, int64_t ms)
 {
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	int64_t ns = until.tv_nsec + ms * 1000000;
-	until.tv_sec += ns / 1000000000;
-	until.tv_nsec = ns % 1000000000;
+	struct timespec until = mono_timespec(mono_add_ms(clock_mono(&clock_system), ms));
 	pthread_mutex_lock(&f->lock);
 	while (ms && !f->stopping && pthread_cond_timedwait(&f->wakeup, &f->lock, &until) == 0)
 		;

@@ -160,9 +160,7 @@ static void tell_seen(struct upstream *u)
 /* Until there are records to send, SEEN_MS are over, or it is to end: false. */
 static bool wait_for_work(struct upstream *u)
 {
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += SEEN_MS / 1000;
+	struct timespec until = mono_timespec(mono_add_ms(clock_mono(&clock_system), SEEN_MS));
 	pthread_mutex_lock(&u->lock);
 	while (!u->stopping && !u->filling.n && pthread_cond_timedwait(&u->wakeup, &u->lock, &until) == 0)
 		;

@@ -2,16 +2,13 @@
 #include "queue/mender.h"
 
 #include <errno.h>
-#include <time.h>
+
+#include "base/clock.h"
 
 /* Waits so long, or until told to stop; the lock is held. */
 static void rest(struct mender *m, int64_t ms)
 {
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	int64_t ns = until.tv_nsec + ms * 1000000;
-	until.tv_sec += ns / 1000000000;
-	until.tv_nsec = ns % 1000000000;
+	struct timespec until = mono_timespec(mono_add_ms(clock_mono(&clock_system), ms));
 	while (!m->stopping && pthread_cond_timedwait(&m->changed, &m->lock, &until) != ETIMEDOUT)
 		;
 }

@@ -71,7 +71,7 @@ static void wait_until(struct keeper *k, const struct keeper_hold *first)
 		pthread_cond_wait(&k->wakeup, &k->lock);
 		return;
 	}
-	struct timespec until = {first->renew_at.ns / 1000000000, first->renew_at.ns % 1000000000};
+	struct timespec until = mono_timespec(first->renew_at);
 	pthread_cond_timedwait(&k->wakeup, &k->lock, &until);
 }
 

@@ -32,19 +32,9 @@ bool worker_suspects(struct worker *w, const struct uuid *id)
 	return too_often;
 }
 
-static struct timespec in_ms(int64_t ms)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	int64_t ns = t.tv_nsec + ms % 1000 * 1000000;
-	t.tv_sec += ms / 1000 + ns / 1000000000;
-	t.tv_nsec = ns % 1000000000;
-	return t;
-}
-
 bool worker_pause(struct worker *w, int64_t ms)
 {
-	struct timespec until = in_ms(ms);
+	struct timespec until = mono_timespec(mono_add_ms(clock_mono(&clock_system), ms));
 	pthread_mutex_lock(&w->lock);
 	while (!w->stopping && pthread_cond_timedwait(&w->wakeup, &w->lock, &until) == 0)
 		;
@@ -235,7 +225,7 @@ int worker_reload(struct worker *w, const struct config *config, struct err *e)
 /* Waits for the batches under way; cancels those that are not back in time. */
 static void end_deliveries(struct worker *w, int64_t drain_ms)
 {
-	struct timespec until = in_ms(drain_ms);
+	struct timespec until = mono_timespec(mono_add_ms(clock_mono(&clock_system), drain_ms));
 	pthread_mutex_lock(&w->lock);
 	w->stopping = true;
 	pthread_cond_broadcast(&w->wakeup);
