@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from statistics import median
 
-from engines import BareResponder, Redis, RolesApart, Sealpost, end_to_end as measure_end_to_end, load
+from engines import BareResponder, Certificates, Redis, RolesApart, Sealpost, end_to_end as measure_end_to_end, load
 
 MIB = 1 << 20
 MILLION = 1_000_000
@@ -73,29 +73,35 @@ def each(key, results, scale=1):
 def accept(s):
     """One message a request, delivery paused: what it costs to accept."""
     rows = []
-    bare, redis, sealpost = (BareResponder(s.directory / "bare", s.bare_program), Redis(s.directory / "redis", s.top),
-                             s.sealpost("accept"))
+    certificates = Certificates(s.directory / "certificates")
+    engines = bare, plain, tls, sealpost = (
+        BareResponder(s.directory / "bare", s.bare_program, certificates), Redis(s.directory / "redis", s.top),
+        Redis(s.directory / "redis-tls", s.top, certificates), s.sealpost("accept"))
     try:
         sealpost.pause_delivery()
-        limits, posts, peers = [], {16: [], 64: [], 256: []}, {64: [], 256: []}
+        limits, posts = [], {16: [], 64: [], 256: []}
+        peers = {peer: {64: [], 256: []} for peer in (plain, tls)}
         for turn in range(s.rounds):
             s.say(f"single POST against the bare responder and Redis, round {turn + 1} of {s.rounds}")
             limits.append(s.load(bare, connections=64))
             for connections, results in posts.items():
                 results.append(s.load(sealpost, connections=connections))
-                if connections in peers:
-                    count = int(s.seconds * 40_000)
-                    peers[connections].append(redis.xadd_per_second(connections, count))
+                for peer, figures in peers.items():
+                    if connections in figures:
+                        figures[connections].append(peer.xadd_per_second(connections, int(s.seconds * 40_000)))
         rows.append(Row("CPU of one accepted message, 64 connections", each("server_cpu_us_per_message", posts[64]),
                         "us", each("server_cpu_us_per_message", limits), "bare TLS responder", at_most=2.5))
         for connections, results in posts.items():
-            peer = peers.get(connections)
-            rows.append(Row(f"single POST, {connections} connections", each("messages_per_second", results), "/s",
-                            peer, "Redis XADD, always" if peer else "", at_least=1.0 if peer else None))
-            rows.append(Row(f"single POST, {connections} connections, p99", each("latency_p99_us", results, 1e-3),
-                            "ms"))
+            name, figures = f"single POST, {connections} connections", each("messages_per_second", results)
+            peer = peers[plain].get(connections)
+            rows.append(Row(name, figures, "/s", peer, "Redis XADD, always" if peer else "",
+                            at_least=1.0 if peer else None))
+            if peer:
+                rows.append(Row(f"{name}, TLS on both sides", figures, "/s", peers[tls][connections],
+                                "Redis XADD, always, TLS"))
+            rows.append(Row(f"{name}, p99", each("latency_p99_us", results, 1e-3), "ms"))
     finally:
-        for engine in (bare, redis, sealpost):
+        for engine in engines:
             engine.stop()
     return rows
 

@@ -79,20 +79,14 @@ class Engine:
         return resident_bytes(self.process.pid)
 
 
-class BareResponder(Engine):
-    """Certificates of the same kind as sealpost's (P-256), made with openssl."""
+class Certificates:
+    """A CA, a server's certificate and a client's, of the same kind as sealpost's (P-256), made with openssl."""
 
-    def __init__(self, directory, program):
-        super().__init__(directory)
+    def __init__(self, directory):
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
         self.cert, self.key, self.ca = (self.directory / n for n in ("client.pem", "client.key", "ca.pem"))
-        self.make_certificates()
-        port_file = self.directory / "log"
-        self.spawn(program, "--cert", self.directory / "server.pem", "--key", self.directory / "server.key",
-                   "--ca", self.ca)
-        wait_for(lambda: port_file.read_text().strip(), self.process, "bare responder")
-        self.url = f"https://127.0.0.1:{port_file.read_text().strip()}"
-
-    def make_certificates(self):
+        self.server_cert, self.server_key = self.directory / "server.pem", self.directory / "server.key"
         new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
         ca_key = self.directory / "ca.key"
         run("openssl", "req", "-x509", *new_key, "-keyout", ca_key, "-out", self.ca, "-days", 2, "-subj", "/CN=bench",
@@ -108,16 +102,32 @@ class BareResponder(Engine):
             key.chmod(0o600)
 
 
-class Redis(Engine):
-    """appendfsync always: what it acknowledges is on disk, as with sealpost."""
+class BareResponder(Engine):
+    def __init__(self, directory, program, certificates):
+        super().__init__(directory)
+        self.cert, self.key, self.ca = certificates.cert, certificates.key, certificates.ca
+        port_file = self.directory / "log"
+        self.spawn(program, "--cert", certificates.server_cert, "--key", certificates.server_key, "--ca", self.ca)
+        wait_for(lambda: port_file.read_text().strip(), self.process, "bare responder")
+        self.url = f"https://127.0.0.1:{port_file.read_text().strip()}"
 
-    def __init__(self, directory, top):
+
+class Redis(Engine):
+    """appendfsync always: what it acknowledges is on disk, as with sealpost. With certificates, over mutual TLS."""
+
+    def __init__(self, directory, top, certificates=None):
         super().__init__(directory)
         self.benchmark = find_tool("redis-benchmark", top)
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
-        self.spawn(find_tool("redis-server", top), "--port", self.port, "--bind", "127.0.0.1", "--dir", self.directory,
+        listen, self.connect = ("--port", self.port), ("-p", self.port)
+        if certificates:
+            c = certificates
+            listen = ("--port", 0, "--tls-port", self.port, "--tls-auth-clients", "yes", "--tls-ca-cert-file", c.ca,
+                      "--tls-cert-file", c.server_cert, "--tls-key-file", c.server_key)
+            self.connect += ("--tls", "--cert", c.cert, "--key", c.key, "--cacert", c.ca)
+        self.spawn(find_tool("redis-server", top), *listen, "--bind", "127.0.0.1", "--dir", self.directory,
                    "--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", 0, "--save", "")
         wait_for(self.answers, self.process, "redis-server")
 
@@ -126,7 +136,7 @@ class Redis(Engine):
             return s.connect_ex(("127.0.0.1", self.port)) == 0
 
     def xadd_per_second(self, connections, count, value_bytes=200):
-        out = run(self.benchmark, "-p", self.port, "-c", connections, "-n", count, "--csv",
+        out = run(self.benchmark, *self.connect, "-c", connections, "-n", count, "--csv",
                   "XADD", "s", "*", "b", "x" * value_bytes)
         heading, values = (line.replace('"', "").split(",") for line in out.strip().splitlines()[-2:])
         # The command itself is a column and holds no comma.
