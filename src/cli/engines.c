@@ -96,6 +96,7 @@ int engines_open_queue(const struct paths *paths, const struct config *config, u
 		.put_limit = (unsigned)config->queue_waiting_max,
 		.group_max = (unsigned)config->queue_group_max,
 		.idempotency_ms = config->idempotency_keep,
+		.keys_max = (uint64_t)config->idempotency_max,
 		.observe = observe_queue,
 	};
 	/* A queue that only this process reaches would take messages that nobody can deliver. */

@@ -23,6 +23,8 @@ void queue_report_collect(const struct queue *queue)
 	for (size_t i = 0; i < ARRAY_LEN(counts); i++)
 		series_set(metric_series1(METRIC_QUEUE_MESSAGES, message_state_name(counts[i].state)),
 			(double)counts[i].count);
+	metric_set(METRIC_IDEMPOTENCY_KEYS, (double)glance.keys);
+	metric_set(METRIC_IDEMPOTENCY_KEYS_MAX, (double)glance.keys_max);
 	metric_set(METRIC_QUEUE_WAITING, glance.group.waiting);
 	metric_set(METRIC_QUEUE_OLDEST, age_seconds(glance.oldest_accepted_at));
 	metric_set(METRIC_QUEUE_OLDEST_DUE, age_seconds(glance.oldest_due_at));
@@ -59,10 +61,23 @@ static void log_spooling(struct queue_report *r, const struct queue_glance *glan
 	r->outages = glance->spool_outages;
 }
 
+/* Says once that the room for idempotency keys runs out, and once that a quarter of it is free again. */
+static void log_keys(struct queue_report *r, const struct queue_glance *glance)
+{
+	bool scarce = queue_keys_scarce(glance),
+	     plenty = glance->keys < glance->keys_max - glance->keys_max / 4;
+	if (r->keys_scarce ? !plenty : !scarce)
+		return;
+	r->keys_scarce = scarce;
+	log_event(scarce ? LOG_WARN : LOG_INFO, scarce ? "queue.keys_scarce" : "queue.keys_plenty",
+		LF_UINT("keys", glance->keys), LF_UINT("idempotency_max", glance->keys_max));
+}
+
 void queue_report_log(struct queue_report *r, const struct queue *queue)
 {
 	struct queue_glance glance;
 	queue_glance(queue, &glance);
 	log_health(r, &glance);
 	log_spooling(r, &glance);
+	log_keys(r, &glance);
 }

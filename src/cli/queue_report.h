@@ -7,7 +7,7 @@
 
 /* As last seen; starts zeroed. */
 struct queue_report {
-	bool away, spooling;
+	bool away, spooling, keys_scarce;
 	uint64_t outages;
 };
 

@@ -29,7 +29,8 @@ int http_problem_status(enum http_problem problem)
 
 unsigned http_problem_retry_after_s(enum http_problem problem)
 {
-	return problem == PROBLEM_TOO_MANY_REQUESTS || problem == PROBLEM_UNAVAILABLE ? RETRY_AFTER_S : 0;
+	int status = problems[problem].status;
+	return status == 429 || status == 503 ? RETRY_AFTER_S : 0;
 }
 
 /* "urn:sealpost:problem:validation-error": codes have '_' where URNs commonly have '-'. */

@@ -7,6 +7,9 @@
 #include "base/metrics.h"
 #include "proxy/internal.h"
 
+/* Keys are forgotten one by one, as each comes of age. */
+enum { KEYS_FULL_RETRY_S = 30 };
+
 void proxy_refuse(struct http_request *r, enum http_problem problem, const struct http_problem_options *o)
 {
 	series_add(metric_series1(METRIC_REJECTED, http_problem_code(problem)), 1);
@@ -21,6 +24,15 @@ void proxy_reply_failed(struct http_request *r, const struct err *e)
 		snprintf(told.text, sizeof(told.text), "the queue cannot be used now");
 	}
 	http_reply_err(r, &told);
+}
+
+void proxy_refuse_key(struct http_request *r)
+{
+	proxy_refuse(r, PROBLEM_IDEMPOTENCY_FULL,
+		&(struct http_problem_options){
+			.detail =
+				"no further Idempotency-Key can be remembered until older ones are forgotten",
+			.retry_after_s = KEYS_FULL_RETRY_S});
 }
 
 bool proxy_can_accept(struct proxy *p, struct http_request *r)
@@ -96,6 +108,7 @@ bool proxy_take_key(struct http_request *r, struct queue_put *put)
 	struct str key = {NULL, 0};
 	bool sane = http_header_once(r, STR("idempotency-key"), &key);
 	put->has_key = key.p != NULL;
+	put->key_promised = false;
 	if (sane && !put->has_key)
 		return true;
 	sane &= key.n >= 1 && key.n <= 255;

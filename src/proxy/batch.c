@@ -212,6 +212,8 @@ static void batch_committed(struct group_op *op)
 		answer(b, &b->put.first_id);
 	} else if (op->result == QUEUE_MISMATCH) {
 		proxy_refuse(r, PROBLEM_IDEMPOTENCY_MISMATCH, NULL);
+	} else if (op->result == QUEUE_KEYS_FULL) {
+		proxy_refuse_key(r);
 	} else if (op->result < 0) {
 		series_add(metric_series1(METRIC_REJECTED, http_problem_code(PROBLEM_UNAVAILABLE)),
 			b->accepted_count);

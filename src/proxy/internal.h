@@ -68,6 +68,9 @@ void proxy_refuse(struct http_request *r, enum http_problem problem, const struc
 /* An operation of the queue failed. What it says may name the queue's server or files: that goes to the log. */
 void proxy_reply_failed(struct http_request *r, const struct err *e);
 
+/* The queue remembers as many idempotency keys as it may; older ones have their promise, so the new one waits. */
+void proxy_refuse_key(struct http_request *r);
+
 void proxy_refuse_invalid(struct http_request *r, const struct message_problems *problems);
 
 /* Whether there is room now: the disk is not low. */
@@ -80,7 +83,7 @@ bool proxy_take_rate(struct proxy *p, struct http_request *r, unsigned count);
  * mismatch and a failed commit cost nothing. */
 void proxy_give_rate_back(struct proxy *p, const struct http_request *r, unsigned count);
 
-/* Idempotency-Key: 1 to 255 visible ASCII characters, scoped to the client; sets put->has_key and the hashes.
+/* Idempotency-Key: 1 to 255 visible ASCII characters, scoped to the client; sets what put has of it.
  */
 bool proxy_take_key(struct http_request *r, struct queue_put *put);
 

@@ -54,6 +54,19 @@ static void check_queue(void *arg, struct health_report *ret)
 	}
 }
 
+/* Room for idempotency keys runs out slowly, and costs the requests that have one: nothing that makes unready. */
+static void check_idempotency(void *arg, struct health_report *ret)
+{
+	const struct proxy *p = arg;
+	struct queue_glance glance;
+	queue_glance(p->queue, &glance);
+	if (queue_keys_scarce(&glance))
+		ret->status = HEALTH_DEGRADED;
+	snprintf(ret->detail, sizeof(ret->detail),
+		"%llu of %llu idempotency keys (idempotency_max) are remembered",
+		(unsigned long long)glance.keys, (unsigned long long)glance.keys_max);
+}
+
 static void check_disk(void *arg, struct health_report *ret)
 {
 	const struct proxy *p = arg;
@@ -192,6 +205,7 @@ int proxy_start(const struct proxy_options *o, struct proxy **ret, struct err *e
 	p->lookup_arg = o->lookup_arg;
 	p->upstream = o->upstream;
 	health_add(o->health, "queue", true, check_queue, p);
+	health_add(o->health, "idempotency", false, check_idempotency, p);
 	health_add(o->health, "disk", true, check_disk, p);
 	health_add(o->health, "sealing_key", true, check_sealing_key, p);
 	if (take_config(p, o->config, e) < 0 || rate_new(o->clock, &p->client_rates, e) < 0 ||

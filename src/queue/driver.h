@@ -32,7 +32,8 @@ struct queue_driver_options {
 	const char *location;
 	const struct clock *clock;
 	int64_t idempotency_ms;
-	void *arg; /* queue_options.driver_arg */
+	uint64_t keys_max; /* 0: any number */
+	void *arg;         /* queue_options.driver_arg */
 };
 
 /* list, redrive, purge: a part is done, and op.progress says how far; call again with the same operation, in

@@ -30,6 +30,7 @@ struct item {
 struct memory {
 	const struct clock *clock;
 	int64_t idempotency_ms;
+	uint64_t keys_max; /* 0: any number */
 	struct table waiting, dead, remembered;
 	struct table_log log;
 	struct map key_by_print; /* of remembered requests */
@@ -192,6 +193,7 @@ static int memory_open(const struct queue_driver_options *o, void **ret_state, s
 		return err_oom(e);
 	m->clock = o->clock;
 	m->idempotency_ms = o->idempotency_ms;
+	m->keys_max = o->keys_max;
 	map_init(&m->key_by_print, seed);
 	buf_init(&m->record, SEALED_MAX_BYTES);
 	if (schedule_new(load, m, UINT_MAX, &(struct schedule_counts){0}, &m->schedule, e) < 0) {
@@ -286,6 +288,11 @@ static int remember(struct memory *m, const struct queue_put *put, struct err *e
 	return map_add(&m->key_by_print, print, key, e);
 }
 
+static bool keys_full(const struct memory *m)
+{
+	return m->keys_max && m->remembered.count >= m->keys_max;
+}
+
 static int put_one(struct memory *m, const struct sealed *sealed, struct err *e)
 {
 	uint64_t key = uuid_order_key(&sealed->id);
@@ -317,6 +324,8 @@ static int memory_put(void *state, struct queue_put *put, struct err *e)
 	const struct remembered *r = put->has_key ? find_remembered(m, put->key_hash) : NULL;
 	if (r)
 		return remembered_answer(r, put);
+	if (put->has_key && !put->key_promised && keys_full(m))
+		return QUEUE_KEYS_FULL;
 	if (put_all(m, put, e) < 0)
 		return -1;
 	put->position = schedule_counts(m->schedule)->waiting - schedule_leased(m->schedule) + 1;
@@ -398,6 +407,7 @@ static int memory_stats(void *state, struct queue_stats *stats, struct err *e)
 {
 	struct memory *m = state;
 	uint64_t oldest_key = m->waiting.count ? table_at(&m->waiting, 0)->key : 0;
+	stats->keys = m->remembered.count;
 	pauses_report(&m->pauses, stats);
 	return schedule_stats(m->schedule, clock_wall(m->clock), oldest_key, stats, e);
 }

@@ -49,7 +49,7 @@ struct queue {
 	const struct clock *clock;
 	struct group *group;
 	const char *durability;
-	uint64_t floor_key;
+	uint64_t floor_key, keys_max;
 	struct board *board;
 
 	/* The committer thread's. */
@@ -73,6 +73,8 @@ static void publish(struct queue *q)
 		.queued = q->stats.queued,
 		.processing = q->stats.processing,
 		.failed = q->stats.failed,
+		.keys = q->stats.keys,
+		.keys_max = q->keys_max,
 		.oldest_accepted_at = q->stats.oldest_accepted_at,
 		.accept_paused = q->stats.accept_paused,
 		.delivery_paused = q->stats.delivery_paused,
@@ -458,12 +460,14 @@ static struct queue *queue_new(const struct queue_options *o)
 	q->board = board;
 	q->driver = o->driver;
 	q->clock = o->clock;
+	q->keys_max = o->keys_max;
 	return q;
 }
 
 static int queue_start(struct queue *q, const struct queue_options *o, struct err *e)
 {
-	const struct queue_driver_options driver = {o->location, o->clock, o->idempotency_ms, o->driver_arg};
+	const struct queue_driver_options driver = {
+		o->location, o->clock, o->idempotency_ms, o->keys_max, o->driver_arg};
 	if (q->driver->open(&driver, &q->state, e) < 0)
 		return err_context(e, "open queue");
 	q->durability = q->driver->durability(q->state);

@@ -33,6 +33,7 @@ struct queue_options {
 	unsigned put_limit;     /* operations outstanding before queue_put is refused, e.g. 8192 */
 	unsigned group_max;     /* operations in one commit, e.g. 1024 */
 	int64_t idempotency_ms; /* how long a key is remembered, at least */
+	uint64_t keys_max;      /* remembered at once; 0: any number */
 	void (*observe)(void *arg, unsigned ops, int64_t commit_ns);
 	void *observe_arg;
 	void *driver_arg; /* the driver's own; NULL for most */
@@ -71,18 +72,23 @@ struct queue_put {
 	unsigned count;
 	/* Idempotency, for the request as a whole. key_hash covers client and key; payload_hash what was
 	 * sent. */
-	bool has_key; /* false: the hashes are not looked at */
+	bool has_key;      /* false: the rest is not looked at */
+	bool key_promised; /* accepted elsewhere with this key: remembered past keys_max, too */
 	uint8_t key_hash[QUEUE_HASH_BYTES];
 	uint8_t payload_hash[QUEUE_HASH_BYTES];
-	/* Result: op.result is QUEUE_STORED, QUEUE_REPLAYED or QUEUE_MISMATCH (neither of the latter stored
-	 * anything). */
+	/* Result: op.result is QUEUE_STORED, or one of the others, which stored nothing. */
 	uint64_t position;    /* of the first message among those waiting, from 1 */
 	struct uuid first_id; /* QUEUE_REPLAYED: of the first answer */
 	struct wall first_accepted_at;
 	uint64_t first_position;
 	unsigned first_count;
 };
-enum { QUEUE_STORED = 0, QUEUE_REPLAYED = 1, QUEUE_MISMATCH = 2 };
+enum {
+	QUEUE_STORED = 0,
+	QUEUE_REPLAYED = 1,
+	QUEUE_MISMATCH = 2,
+	QUEUE_KEYS_FULL = 3, /* a new key, and as many are remembered as may be */
+};
 
 /* 0 or GROUP_FULL; `via` as in group_submit. */
 MUST_CHECK int queue_put(struct queue *q, struct queue_put *put, struct outbox *via);
@@ -198,6 +204,7 @@ struct queue_stats {
 	int64_t oldest_age_ms;               /* since acceptance, of the oldest not failed; 0 when empty */
 	struct wall oldest_accepted_at;      /* the same as a moment; .ms == 0 when empty */
 	int64_t oldest_due_ms;               /* how long the most overdue one has been due */
+	uint64_t keys;                       /* remembered idempotency keys */
 	bool accept_paused, delivery_paused;
 	char accept_reason[128], delivery_reason[128];
 	/* Of a driver with a spool (spool.h): what waits there, part of `queued`; how often the engine has been
@@ -248,6 +255,7 @@ MUST_CHECK int queue_wait(struct queue *q, enum queue_kind kind, struct group_op
 /* Cheap enough for every request, from any thread: counts as of the last commit. */
 struct queue_glance {
 	uint64_t queued, processing, failed;
+	uint64_t keys, keys_max;        /* remembered idempotency keys; 0: any number */
 	struct wall oldest_accepted_at; /* .ms == 0 when empty */
 	struct wall oldest_due_at;      /* since when the most overdue one is due; .ms == 0: none is */
 	bool accept_paused, delivery_paused;
@@ -261,5 +269,11 @@ struct queue_glance {
 	struct group_stats group;
 };
 void queue_glance(const struct queue *q, struct queue_glance *ret);
+
+/* Whether nine tenths of the room for idempotency keys are taken: time to do something about it. */
+static inline bool queue_keys_scarce(const struct queue_glance *glance)
+{
+	return glance->keys_max && glance->keys >= glance->keys_max - glance->keys_max / 10;
+}
 
 #endif

@@ -59,6 +59,7 @@ struct bed {
 	char worker[16];
 	struct redis_options redis;
 	struct spool_options spool;
+	uint64_t keys_max;
 	void *dead[64]; /* states of shared drivers that were killed */
 	unsigned dead_count;
 };
@@ -170,7 +171,8 @@ static void *argument(struct bed *b)
 
 static int try_open(struct bed *b, struct err *e)
 {
-	struct queue_driver_options o = {b->location, &b->clock.clock, IDEMPOTENCY_MS, argument(b)};
+	struct queue_driver_options o = {
+		b->location, &b->clock.clock, IDEMPOTENCY_MS, b->keys_max, argument(b)};
 	return b->subject->driver->open(&o, &b->state, e);
 }
 
@@ -1010,7 +1012,7 @@ static void test_many_keys_are_forgotten(void **state)
 	struct err e = ERR_INIT;
 	const struct queue_driver *d = b->subject->driver;
 	for (unsigned round = 0; round < 2; round++) {
-		static struct sealed m[600];
+		static struct sealed m[1200];
 		static struct queue_put puts[ARRAY_LEN(m)];
 		int rcs[ARRAY_LEN(m)];
 		assert_int_equal(d->begin(b->state, &e), 0);
@@ -1028,6 +1030,80 @@ static void test_many_keys_are_forgotten(void **state)
 		for (unsigned i = 0; i < 10; i++)
 			tick(b, NULL);
 	}
+}
+
+/* Puts a message of `client` under a key of its own. */
+static int put_under(struct bed *b, const char *client, uint8_t key, bool promised)
+{
+	struct sealed m = message_of(new_id(b), b->clock.now, client);
+	struct queue_put put = keyed_put(&m, 1, key, 1);
+	put.key_promised = promised;
+	return RUN(b, put, &put);
+}
+
+static void bed_limit_keys(struct bed *b, uint64_t max)
+{
+	bed_close(b);
+	b->keys_max = max;
+	bed_open(b);
+}
+
+static void test_keys_are_bounded(void **state)
+{
+	struct bed *b = *state;
+	bed_limit_keys(b, 2);
+	assert_int_equal(put_under(b, "alpha", 1, false), QUEUE_STORED);
+	assert_int_equal(stats_of(b).keys, 1);
+	assert_int_equal(put_under(b, "beta", 2, false), QUEUE_STORED);
+	/* Full: a new key stores nothing, whoever has it; known ones are answered, and messages without go on. */
+	static const char *const clients[] = {"alpha", "beta", "gamma", "delta"};
+	for (size_t i = 0; i < ARRAY_LEN(clients); i++)
+		assert_int_equal(put_under(b, clients[i], 3, false), QUEUE_KEYS_FULL);
+	assert_int_equal(put_under(b, "alpha", 1, false), QUEUE_REPLAYED);
+	put_one(b);
+	assert_counts(b, 3, 0, 0);
+	/* What was promised elsewhere is kept all the same. */
+	assert_int_equal(put_under(b, "alpha", 4, true), QUEUE_STORED);
+	assert_int_equal(put_under(b, "alpha", 4, false), QUEUE_REPLAYED);
+	assert_int_equal(stats_of(b).keys, 3);
+	if (b->subject->persists) {
+		bed_reopen(b);
+		assert_int_equal(stats_of(b).keys, 3);
+	}
+	/* None is forgotten before its time, and all are soon after. */
+	advance(b, IDEMPOTENCY_MS - 1);
+	assert_int_equal(put_under(b, "alpha", 3, false), QUEUE_KEYS_FULL);
+	assert_int_equal(put_under(b, "beta", 2, false), QUEUE_REPLAYED);
+	advance(b, HOUR_MS);
+	assert_int_equal(put_under(b, "alpha", 3, false), QUEUE_STORED);
+	assert_int_equal(stats_of(b).keys, 1);
+}
+
+static void test_keys_of_a_group_are_bounded(void **state)
+{
+	struct bed *b = *state;
+	const struct queue_driver *d = b->subject->driver;
+	struct sealed m[3] = {new_message(b), new_message(b), new_message(b)};
+	struct queue_put puts[ARRAY_LEN(m)];
+	bed_limit_keys(b, 2);
+	for (unsigned commit = 0; commit < 2; commit++) {
+		int rcs[ARRAY_LEN(m)];
+		assert_int_equal(d->begin(b->state, NULL), 0);
+		for (unsigned i = 0; i < ARRAY_LEN(m); i++) {
+			puts[i] = keyed_put(&m[i], 1, (uint8_t)(1 + i), 1);
+			rcs[i] = d->put(b->state, &puts[i], NULL);
+		}
+		if (!commit) {
+			d->abort(b->state);
+			assert_int_equal(stats_of(b).keys, 0);
+			continue;
+		}
+		assert_int_equal(d->commit(b->state, NULL), 0);
+		for (unsigned i = 0; i < ARRAY_LEN(m); i++)
+			assert_int_equal(RESULT(rcs[i], &puts[i]), i < 2 ? QUEUE_STORED : QUEUE_KEYS_FULL);
+	}
+	assert_counts(b, 2, 0, 0);
+	assert_int_equal(stats_of(b).keys, 2);
 }
 
 /* --- administration --- */
@@ -1385,7 +1461,7 @@ static void test_second_open_is_refused(void **state)
 		return;
 	struct err e = ERR_INIT;
 	const struct queue_driver *d = real_driver(b);
-	struct queue_driver_options o = {b->location, &b->clock.clock, IDEMPOTENCY_MS, NULL};
+	struct queue_driver_options o = {b->location, &b->clock.clock, IDEMPOTENCY_MS, 0, NULL};
 	void *second;
 	assert_int_equal(d->open(&o, &second, &e), -1);
 	assert_int_equal(e.kind, ERR_CONFLICT);
@@ -1844,6 +1920,8 @@ static const struct {
 	CASE(same_key_within_a_group),
 	CASE(keys_are_forgotten_in_time),
 	CASE(many_keys_are_forgotten),
+	CASE(keys_are_bounded),
+	CASE(keys_of_a_group_are_bounded),
 	CASE(list_pages_and_filters),
 	CASE(list_needs_room),
 	CASE(find_wants_the_whole_id),

@@ -80,6 +80,7 @@ static int redis_open(const struct queue_driver_options *o, void **ret_state, st
 		return err_oom(e);
 	q->clock = o->clock;
 	q->idempotency_ms = o->idempotency_ms;
+	q->keys_max = o->keys_max;
 	q->own_clock = options.own_clock;
 	q->part_count = options.partitions ? options.partitions : 1;
 	q->pulse_at = q->leased_at = clock_mono(q->clock);

@@ -12,7 +12,7 @@ enum { REDIS_PARTITIONS_MAX = 64 };
 /* What look.lua said of a partition; a moment of INT64_MAX: none. */
 struct redis_look {
 	int64_t now_ms; /* by the clock that the scripts go by */
-	uint64_t waiting, leased, dead, retrying;
+	uint64_t waiting, leased, dead, retrying, keys;
 	struct uuid oldest, floor; /* zero: none */
 	int64_t head_ms, retry_ms, lease_ms;
 };
@@ -44,6 +44,7 @@ struct redis_queue {
 	const struct redis_shas *shas;
 	const struct clock *clock;
 	int64_t idempotency_ms;
+	uint64_t keys_max; /* 0: any number */
 	bool own_clock;
 	struct redis_partition *parts;
 	unsigned part_count;

@@ -129,11 +129,12 @@ int redis_expire(struct redis_queue *q, bool *ret_more, struct err *e)
 	struct redis_exchange x = {
 		.count = 2 * q->part_count, .again = true, .reply = expire_reply, .arg = &expiry};
 	for (unsigned i = 0; i < q->part_count; i++) {
-		redis_eval(q, &q->now, REDIS_EXPIRE, i, 3);
+		redis_eval(q, &q->now, REDIS_EXPIRE, i, 4);
 		redis_time(q, &q->now);
 		redis_number(&q->now, EXPIRE_AT_ONCE);
 		redis_word(
 			&q->now, STR("lease_expired: no result in time, or the process that held it ended"));
+		redis_number(&q->now, q->idempotency_ms);
 	}
 	redis_add_looks(q, &q->now);
 	if (redis_now(q, &x, e) < 0)

@@ -53,6 +53,7 @@ enum {
 	LOOK_ACCEPT_WHY,
 	LOOK_DELIVERY,
 	LOOK_DELIVERY_WHY,
+	LOOK_KEYS,
 	LOOK_WORDS
 };
 
@@ -67,6 +68,7 @@ int redis_take_look(struct redis_queue *q, unsigned part, const redisReply *repl
 		.leased = (uint64_t)r[LOOK_LEASED]->integer,
 		.dead = (uint64_t)r[LOOK_DEAD]->integer,
 		.retrying = (uint64_t)r[LOOK_RETRY]->integer,
+		.keys = (uint64_t)r[LOOK_KEYS]->integer,
 		.oldest = uuid_of(r[LOOK_OLDEST]),
 		.floor = uuid_of(r[LOOK_FLOOR]),
 		.head_ms = moment_of(r[LOOK_HEAD_MS]),
@@ -142,6 +144,7 @@ static void add_to_stats(const struct redis_queue *q, const struct redis_look *l
 	stats->processing += l->leased;
 	stats->failed += l->dead;
 	stats->retrying += l->retrying;
+	stats->keys += l->keys;
 	int64_t overdue = overdue_ms(q, l);
 	if (overdue > stats->oldest_due_ms)
 		stats->oldest_due_ms = overdue;

@@ -3,6 +3,9 @@
 
 enum { PUT_WORDS_BYTES = 1 << 20 /* of one call of the script: a server does nothing else meanwhile */ };
 
+/* Of put.lua, besides positions and 0: an id is known. */
+enum { ANSWER_MISMATCH = -1, ANSWER_KEYS_FULL = -2 };
+
 /* FNV-1a: every process, of every version, has to find the same partition. */
 static unsigned partition_of(const struct redis_queue *q, struct str client)
 {
@@ -20,6 +23,20 @@ static void add_answer(struct redis_queue *q, struct buf *words, const struct qu
 	buf_add_u64(&q->record, (uint64_t)put->messages[0].accepted_at.ms);
 	buf_add_u32(&q->record, put->count);
 	redis_word(words, buf_str(&q->record));
+}
+
+/* How many keys the partition may remember: what those of others leave, going by the last look. */
+static void add_keys_max(struct redis_queue *q, struct buf *words, const struct queue_put *put, unsigned part)
+{
+	if (!put->has_key || put->key_promised || !q->keys_max) {
+		redis_word(words, STR(""));
+		return;
+	}
+	uint64_t elsewhere = 0;
+	for (unsigned i = 0; i < q->part_count; i++)
+		if (i != part)
+			elsewhere += q->parts[i].look.keys;
+	redis_number(words, elsewhere < q->keys_max ? (int64_t)(q->keys_max - elsewhere) : 0);
 }
 
 static int add_messages(struct redis_queue *q, struct buf *words, const struct queue_put *put, struct err *e)
@@ -76,10 +93,11 @@ int redis_put(void *state, struct queue_put *put, struct err *e)
 	redis_word(&p->words, key);
 	redis_word(&p->words, str_mem(put->payload_hash, sizeof(put->payload_hash)));
 	add_answer(q, &p->words, put);
+	add_keys_max(q, &p->words, put, part);
 	redis_number(&p->words, put->count);
 	if (add_messages(q, &p->words, put, e) < 0)
 		return -1;
-	p->word_count += 5 + 2 * (size_t)put->count;
+	p->word_count += 6 + 2 * (size_t)put->count;
 	p->put_count++;
 	if (p->words.n >= PUT_WORDS_BYTES && redis_close_puts(q, part, e) < 0)
 		return -1;
@@ -125,8 +143,10 @@ static int answer_put(struct redis_queue *q, struct queue_put *put, unsigned par
 		return redis_odd_answer(&put->op.err);
 	if (r->integer > 0)
 		return answer_stored(q, put, part, (uint64_t)r->integer);
-	if (r->integer < 0)
+	if (r->integer == ANSWER_MISMATCH)
 		return QUEUE_MISMATCH;
+	if (r->integer == ANSWER_KEYS_FULL)
+		return QUEUE_KEYS_FULL;
 	if (q->commit.was_sent_again)
 		return answer_stored(q, put, part, q->parts[part].look.waiting);
 	return err_set(&put->op.err, ERR_CONFLICT, "the queue holds a message with this id already");

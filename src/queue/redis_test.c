@@ -32,7 +32,7 @@ static void open_process(struct bed *b, unsigned n)
 {
 	struct err e = ERR_INIT;
 	struct redis_options redis = {.own_clock = true, .partitions = 2, .prefix = "test"};
-	struct queue_driver_options o = {redis_server_url(), &b->clock.clock, 1000, &redis};
+	struct queue_driver_options o = {redis_server_url(), &b->clock.clock, 1000, 0, &redis};
 	if (driver->open(&o, &b->state[n], &e) < 0)
 		fail_msg("%s", e.text);
 }

@@ -113,8 +113,8 @@ static int count_local(struct spool *s, uint64_t *ret, struct err *e)
 /* What an earlier process left moves first. */
 static int open_both(struct spool *s, struct err *e)
 {
-	const struct queue_driver_options local = {
-		s->o.local_location, s->driver.clock, s->driver.idempotency_ms, s->o.local_arg};
+	const struct queue_driver_options local = {s->o.local_location, s->driver.clock,
+		s->driver.idempotency_ms, s->driver.keys_max, s->o.local_arg};
 	struct err why = ERR_INIT;
 	if (s->o.local->open(&local, &s->local, e) < 0 || count_local(s, &s->spooled, e) < 0)
 		return err_context(e, "spool");
@@ -404,6 +404,8 @@ static void add_spooled(struct spool *s, const struct queue_stats *local, struct
 	stats->queued += count_spooled(local);
 	stats->spooled = count_spooled(local);
 	stats->spooled_accepted_at = local->oldest_accepted_at;
+	if (local->keys > stats->keys)
+		stats->keys = local->keys;
 	if (local->oldest_accepted_at.ms &&
 		(!stats->oldest_accepted_at.ms ||
 			local->oldest_accepted_at.ms < stats->oldest_accepted_at.ms)) {

@@ -110,7 +110,7 @@ static int put_remote(struct move *m, unsigned i, unsigned count, bool with_key,
 		return err_oom(e);
 	put->messages = messages;
 	put->count = count;
-	put->has_key = with_key;
+	put->has_key = put->key_promised = with_key;
 	for (unsigned n = 0; n < count; n++)
 		messages[n] = m->order[i + n]->sealed;
 	memcpy(put->key_hash, m->tags[i].key_hash, QUEUE_HASH_BYTES);

@@ -38,6 +38,7 @@ struct bed {
 	struct clock_fake clock;
 	struct faulty remote, local;
 	struct spool_options options;
+	uint64_t keys_max;
 	char directory[64]; /* of a local engine that is a file; else empty */
 	struct uuid_source ids;
 	struct arena arena;
@@ -48,7 +49,7 @@ struct bed {
 static void bed_open(struct bed *b)
 {
 	struct err e = ERR_INIT;
-	struct queue_driver_options o = {"", &b->clock.clock, IDEMPOTENCY_MS, &b->options};
+	struct queue_driver_options o = {"", &b->clock.clock, IDEMPOTENCY_MS, b->keys_max, &b->options};
 	if (spool->open(&o, &b->state, &e) < 0)
 		fail_msg("open: %s", e.text);
 }
@@ -340,6 +341,30 @@ static void test_keys_hold_in_the_spool_and_after_it(void **state)
 	bed_free(b);
 }
 
+/* The spool has room of its own for keys; those move along even where there is none any more. */
+static void test_keys_of_the_spool_move_past_the_bound(void **state)
+{
+	struct bed *b = bed_new(&queue_driver_memory);
+	struct uuid id, spooled, again;
+	(void)state;
+	b->keys_max = 2;
+	bed_open(b);
+	assert_int_equal(put(b, 1, 1, 1, &id), QUEUE_STORED);
+	assert_int_equal(put(b, 1, 2, 1, &id), QUEUE_STORED);
+	remote_goes(b);
+	assert_int_equal(put(b, 1, 3, 1, &spooled), QUEUE_STORED);
+	assert_int_equal(put(b, 1, 4, 1, &id), QUEUE_STORED);
+	assert_int_equal(put(b, 1, 5, 1, &id), QUEUE_KEYS_FULL);
+	assert_int_equal(stats_of(b).keys, 2);
+	remote_returns(b);
+	settle_down(b);
+	assert_int_equal(stats_of(b).keys, 4);
+	assert_int_equal(put(b, 1, 3, 1, &again), QUEUE_REPLAYED);
+	assert_memory_equal(again.b, spooled.b, sizeof(spooled.b));
+	assert_int_equal(put(b, 1, 5, 1, &id), QUEUE_KEYS_FULL);
+	bed_free(b);
+}
+
 static void test_a_key_used_elsewhere_meanwhile_loses_nothing(void **state)
 {
 	struct bed *b = bed_open_new(&queue_driver_memory);
@@ -398,7 +423,7 @@ static void test_an_engine_that_does_not_open_is_said_at_start(void **state)
 {
 	struct bed *b = bed_new(&queue_driver_memory);
 	struct err e = ERR_INIT;
-	struct queue_driver_options o = {"", &b->clock.clock, IDEMPOTENCY_MS, &b->options};
+	struct queue_driver_options o = {"", &b->clock.clock, IDEMPOTENCY_MS, b->keys_max, &b->options};
 	(void)state;
 	b->remote.kind = ERR_FATAL;
 	remote_goes(b);
@@ -514,6 +539,7 @@ int main(void)
 		cmocka_unit_test(test_what_comes_while_draining_goes_behind),
 		cmocka_unit_test(test_bounded),
 		cmocka_unit_test(test_keys_hold_in_the_spool_and_after_it),
+		cmocka_unit_test(test_keys_of_the_spool_move_past_the_bound),
 		cmocka_unit_test(test_a_key_used_elsewhere_meanwhile_loses_nothing),
 		cmocka_unit_test(test_find_and_pauses_while_away),
 		cmocka_unit_test(test_starts_while_the_engine_is_away),

@@ -346,7 +346,7 @@ static int sqlite_open(const struct queue_driver_options *o, void **ret_state, s
 	if (!q)
 		return err_oom(e);
 	q->clock = o->clock;
-	sqlite_keys_init(&q->keys, &q->db, o->clock, o->idempotency_ms);
+	sqlite_keys_init(&q->keys, &q->db, o);
 	buf_init(&q->record, SEALED_MAX_BYTES);
 	buf_init(&q->bytes, HISTORY_MAX_BYTES + SEALED_MAX_BYTES);
 	if (sqlite_db_open(o->location, &q->db, e) < 0 || start(q, e) < 0) {
@@ -431,6 +431,8 @@ static int sqlite_put(void *state, struct queue_put *put, struct err *e)
 	int known = put->has_key ? sqlite_keys_find(&q->keys, put->key_hash, &first, e) : 0;
 	if (known)
 		return known < 0 ? -1 : remembered_answer(&first, put);
+	if (put->has_key && !put->key_promised && sqlite_keys_full(&q->keys))
+		return QUEUE_KEYS_FULL;
 	if (put_all(q, put, e) < 0)
 		return -1;
 	put->position = schedule_counts(q->schedule)->waiting - schedule_leased(q->schedule) + 1;
@@ -522,6 +524,7 @@ static int sqlite_stats(void *state, struct queue_stats *stats, struct err *e)
 		return -1;
 	uint64_t oldest_key = (uint64_t)sqlite3_column_int64(row, 0);
 	sqlite_done(row);
+	stats->keys = sqlite_keys_count(&q->keys);
 	pauses_report(&q->pauses, stats);
 	return schedule_stats(q->schedule, clock_wall(q->clock), oldest_key, stats, e);
 }

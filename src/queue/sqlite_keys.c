@@ -5,7 +5,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { FORGET_AT_ONCE = 256 };
+/* As many as a large group may bring: what is forgotten between two groups must not fall behind. */
+enum { FORGET_AT_ONCE = 1024 };
 
 static void copy_hash(uint8_t out[QUEUE_HASH_BYTES], struct str stored)
 {
@@ -13,9 +14,10 @@ static void copy_hash(uint8_t out[QUEUE_HASH_BYTES], struct str stored)
 	memcpy(out, stored.p, stored.n < QUEUE_HASH_BYTES ? stored.n : QUEUE_HASH_BYTES);
 }
 
-void sqlite_keys_init(struct sqlite_keys *k, struct sqlite_db *db, const struct clock *clock, int64_t keep_ms)
+void sqlite_keys_init(struct sqlite_keys *k, struct sqlite_db *db, const struct queue_driver_options *o)
 {
-	*k = (struct sqlite_keys){.db = db, .clock = clock, .keep_ms = keep_ms};
+	*k = (struct sqlite_keys){
+		.db = db, .clock = o->clock, .keep_ms = o->idempotency_ms, .max = o->keys_max};
 }
 
 int sqlite_keys_load(struct sqlite_keys *k, struct err *e)
@@ -73,6 +75,11 @@ int sqlite_keys_find(struct sqlite_keys *k, const uint8_t key_hash[QUEUE_HASH_BY
 			return 1;
 	}
 	return 0;
+}
+
+bool sqlite_keys_full(const struct sqlite_keys *k)
+{
+	return k->max && k->key_by_print.count >= k->max;
 }
 
 static int note_print(struct sqlite_keys *k, struct sqlite_print p, struct err *e)

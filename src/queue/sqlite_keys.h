@@ -6,6 +6,7 @@
 #ifndef QUEUE_SQLITE_KEYS_H
 #define QUEUE_SQLITE_KEYS_H
 
+#include "queue/driver.h"
 #include "queue/map.h"
 #include "queue/remembered.h"
 #include "queue/sqlite_db.h"
@@ -14,6 +15,7 @@ struct sqlite_keys {
 	struct sqlite_db *db;
 	const struct clock *clock;
 	int64_t keep_ms;
+	uint64_t max; /* 0: any number */
 	struct map key_by_print;
 	struct sqlite_print {
 		uint64_t print, key;
@@ -21,8 +23,7 @@ struct sqlite_keys {
 	size_t fresh_count, fresh_room;
 };
 
-void sqlite_keys_init(
-	struct sqlite_keys *k, struct sqlite_db *db, const struct clock *clock, int64_t keep_ms);
+void sqlite_keys_init(struct sqlite_keys *k, struct sqlite_db *db, const struct queue_driver_options *o);
 
 /* Reads what the file has; once, after the database was opened. */
 MUST_CHECK int sqlite_keys_load(struct sqlite_keys *k, struct err *e);
@@ -31,6 +32,9 @@ void sqlite_keys_clear(struct sqlite_keys *k);
 /* 1 with *ret when this key is remembered, else 0. */
 MUST_CHECK int sqlite_keys_find(struct sqlite_keys *k, const uint8_t key_hash[QUEUE_HASH_BYTES],
 	struct remembered *ret, struct err *e);
+
+/* Whether no key may be added to those that are remembered. */
+bool sqlite_keys_full(const struct sqlite_keys *k);
 
 /* Remembers a put that has a key. */
 MUST_CHECK int sqlite_keys_add(struct sqlite_keys *k, const struct queue_put *put, struct err *e);

@@ -176,7 +176,7 @@ struct bed {
 
 static int try_open(struct bed *b, struct err *e)
 {
-	struct queue_driver_options o = {b->dir, &b->clock.clock, IDEMPOTENCY_MS, NULL};
+	struct queue_driver_options o = {b->dir, &b->clock.clock, IDEMPOTENCY_MS, 0, NULL};
 	*e = ERR_INIT;
 	return driver->open(&o, &b->state, e);
 }

@@ -9,7 +9,7 @@
     GET /api/v1/messages/{id}               test_status_of_…
     GET /api/v1/health, /livez, /readyz     test_health, test_live_and_ready, test_accepting_is_paused
     GET /metrics                            test_metrics_from_…, test_public_metrics
-    Idempotency-Key                         test_a_key_… … test_keys_outlive_a_restart
+    Idempotency-Key                         test_a_key_… … test_keys_are_bounded
     rate limits                             test_no_limit_no_headers … test_a_replay_costs_nothing
     overload: bounds, memory, disk          test_not_enough_room_on_the_disk; test_limits.py; torture/test_disk.py
     X-Request-Id, traceparent               test_request_id, test_traceparent
@@ -28,6 +28,7 @@ from client import NUMBER, Client, curl
 from daemon import Site
 from http2 import Http2
 from test_ingest import check_problem, message
+from test_metrics import scrape, value
 from waiting import eventually
 
 pytestmark = pytest.mark.everywhere
@@ -348,6 +349,31 @@ def test_keys_outlive_a_restart(site, protocol):
         check_replayed(first[1], post_batch(client, [item("a"), item("b")], many))
         check_problem(client.post("other", headers=one), 422, "idempotency_mismatch")
     eventually(lambda: len(site.daemon.delivered()) == 3, "three messages, no more")
+
+
+def test_keys_are_bounded(make_daemon, protocol):
+    """No key is forgotten early to make room: what has a new one waits, all else goes on; a restart changes nothing."""
+    site = Site(make_daemon(settings={"idempotency_max": "3"}).start())
+    keys = [key() for _ in range(3)]
+    with connect(site, protocol) as client:
+        assert [client.post("kept", headers=k).status for k in keys] == [202] * 3
+    site.daemon.restart()
+    with connect(site, protocol) as client:
+        refused = [client.post(headers=key()), post_batch(client, [item(), item()], key())]
+        for answer in refused:
+            check_problem(answer, 503, "idempotency_full")
+            assert int(answer.header("retry-after")) > 0
+        assert [client.post("kept", headers=k).header("idempotency-replayed") for k in keys] == ["true"] * 3
+        assert client.post().status == 202
+        assert client.get("/readyz").status == 200
+        health = client.get("/api/v1/health")
+        assert (health.status, health.json["status"]) == (200, "degraded")
+        check = health.json["checks"]["idempotency"]
+        assert check["status"] == "degraded" and check["detail"].startswith("3 of 3 ")
+    metrics = scrape(site.daemon)
+    assert value(metrics, "sealpost_idempotency_keys") == value(metrics, "sealpost_idempotency_keys_max") == 3
+    assert value(metrics, 'sealpost_messages_rejected_total{reason="idempotency_full"}') == len(refused)
+    eventually(lambda: "queue.keys_scarce" in site.daemon.log(), "it is in the log")
 
 
 # --- what became of a message ---

@@ -13,11 +13,14 @@
 --   :tried   hash    id -> u32 attempts, u64 due, history (row.c), of what was tried
 --   :leases  zset    ids by the moment the lease runs out
 --   :held    hash    id -> token (8 bytes), lane ('f' or 'r'), u8 length and client, worker
---   :state   hash    floor: the highest id ever; and the pauses
+--   :state   hash    floor: the highest id ever; the pauses; keys: how many are remembered; keys_step: when that was
+--                    last gone over
+--   :keys    hash    ten minutes -> how many idempotency keys of theirs are remembered; :state has the sum
 --   :idem:H  string  the first answer to the request with key hash H: u64 time, payload hash, answer, u64 position
 local P = KEYS[1]
 local MSGS, ALL, DEAD, RING, HEADS = P .. ':msgs', P .. ':all', P .. ':dead', P .. ':ring', P .. ':heads'
 local RETRY, TRIED, LEASES, HELD, STATE = P .. ':retry', P .. ':tried', P .. ':leases', P .. ':held', P .. ':state'
+local KEYS_BY_STEP = P .. ':keys'
 local call = redis.call
 
 -- Milliseconds: the server's clock, which all processes share, unless the caller gives its own.
@@ -121,6 +124,35 @@ local function attempt(id, hold, reason, now, due)
     call('ZREM', ALL, id)
     call('ZADD', DEAD, 0, id)
   end
+end
+
+-- Redis forgets a key by itself, a minute late; how many there are is known in steps of ten minutes.
+local KEY_LATE_MS, STEP_MS = 60000, 600000
+
+local function step_of(now)
+  return string.format('%d', math.floor(now / STEP_MS))
+end
+
+local function count_keys(now, added)
+  call('HINCRBY', KEYS_BY_STEP, step_of(now), added)
+  call('HINCRBY', STATE, 'keys', added)
+end
+
+-- Counts out those whose time is over, once in a step.
+local function forget_keys(now, keep)
+  if call('HGET', STATE, 'keys_step') == step_of(now) then
+    return
+  end
+  local steps, over, left = call('HGETALL', KEYS_BY_STEP), {}, 0
+  for i = 1, #steps, 2 do
+    if (steps[i] + 1) * STEP_MS + keep + KEY_LATE_MS <= now then
+      over[#over + 1] = steps[i]
+    else
+      left = left + steps[i + 1]
+    end
+  end
+  bulk('HDEL', KEYS_BY_STEP, over)
+  call('HSET', STATE, 'keys', left, 'keys_step', step_of(now))
 end
 
 -- Where it was before it was leased; call in reverse order of the lease.

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- expire.lua - ends leases that have run out; each counts as an attempt, and the message is due at once.
--- ARGV: time, how many at most, reason. Returns how many it ended.
+-- ARGV: time, how many at most, reason, how long keys are remembered. Returns how many it ended.
 local now = clock(ARGV[1])
+forget_keys(now, tonumber(ARGV[4]))
 local ids = call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, ARGV[2])
 for i, value in ipairs(lookup('HMGET', HELD, ids)) do
   if value then
