@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/address.h"
 #include "base/auto.h"
 #include "http/conn.h"
 
@@ -270,8 +271,10 @@ static void take_socket(struct listener *l, int fd, const union address *peer)
 	format_host(peer, host, sizeof(host));
 	struct conn_origin origin = {.address = host, .local = is_local(peer), .tls = l->tls};
 	bool counted = peer->any.sa_family != AF_UNIX;
+	char group[ADDRESS_GROUP_BYTES];
 	if (counted)
-		origin.address_entry = tally_add(s->addresses, str_of(host), limits->connections_per_address);
+		origin.address_entry =
+			tally_add(s->addresses, address_group(host, group), limits->connections_per_address);
 	if (counted && !origin.address_entry) {
 		refuse(l, fd, REJECT_CONNECTIONS_PER_ADDRESS);
 		return;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-#include "base/str.h"
+#include "base/address.h"
 
 enum { SLOTS = 4096 };
 
@@ -48,8 +48,10 @@ void attempts_free(struct attempts *a)
 static struct slot *slot_of(struct attempts *a, const char *address)
 {
 	uint64_t hash = a->seed ^ 0xcbf29ce484222325u;
-	for (const char *c = address; *c; c++)
-		hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+	char out[ADDRESS_GROUP_BYTES];
+	struct str group = address_group(address, out);
+	for (size_t i = 0; i < group.n; i++)
+		hash = (hash ^ (unsigned char)group.p[i]) * 0x100000001b3u;
 	struct slot *slot = &a->slots[(hash ^ hash >> 32) % SLOTS];
 	if (slot->count && mono_reached(clock_mono(a->clock), mono_add_ms(slot->opened, ATTEMPTS_WINDOW_MS)))
 		slot->count = 0;

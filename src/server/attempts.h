@@ -1,4 +1,5 @@
 /* attempts.h - how many refusals an address has had lately; past a number it is not listened to for a while.
+ * All IPv6 addresses of a /64 count as one (base/address.h).
  *
  * Counts live in a table of fixed size, found by a keyed hash of the address: whatever addresses come, memory
  * stays the same. Two addresses may share a count, which then is the sum: an address may be held off early,

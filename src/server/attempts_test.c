@@ -39,6 +39,27 @@ static void held_off_and_let_in_again(void **state)
 	attempts_free(NULL);
 }
 
+static void addresses_of_one_host_count_together(void **state)
+{
+	(void)state;
+	static const char *const held_off[] = {
+		"2001:db8:0:1::1", "2001:db8:0:1:ffff::", "10.0.0.2", "::ffff:10.0.0.2"};
+	struct clock_fake clock;
+	struct attempts *a;
+	struct err e = ERR_INIT;
+	clock_fake_init(&clock, (struct wall){1});
+	assert_int_equal(attempts_new(&clock.clock, &a, &e), 0);
+	for (unsigned i = 0; i < MAX; i++) {
+		char address[32];
+		snprintf(address, sizeof(address), "2001:db8:0:1::%x", 100 + i);
+		attempts_refused(a, address);
+		attempts_refused(a, i ? "10.0.0.2" : "::ffff:10.0.0.2");
+	}
+	for (size_t i = 0; i < ARRAY_LEN(held_off); i++)
+		assert_false(attempts_allowed(a, held_off[i], MAX));
+	attempts_free(a);
+}
+
 /* One address more than there is room for: most of the others are still listened to. */
 static void others_are_not_held_off(void **state)
 {
@@ -52,8 +73,8 @@ static void others_are_not_held_off(void **state)
 		attempts_refused(a, "10.0.0.1");
 	unsigned held_off = 0;
 	for (unsigned i = 0; i < 256; i++) {
-		char address[16];
-		snprintf(address, sizeof(address), "10.1.0.%u", i);
+		char address[32];
+		snprintf(address, sizeof(address), i % 2 ? "10.1.0.%u" : "2001:db8:0:%x::1", i);
 		held_off += !attempts_allowed(a, address, MAX);
 	}
 	assert_true(held_off < 8);
@@ -64,6 +85,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(held_off_and_let_in_again),
+		cmocka_unit_test(addresses_of_one_host_count_together),
 		cmocka_unit_test(others_are_not_held_off),
 	};
 	return cmocka_run_group_tests_name("server attempts", tests, NULL, NULL);
