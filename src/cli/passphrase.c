@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <openssl/crypto.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <termios.h>
@@ -11,22 +13,74 @@
 #include "base/auto.h"
 #include "ca/key.h"
 
+/* --- a terminal that shows nothing, and shows again whatever happens --- */
+
+static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
+/* What was in force before. */
+struct signals {
+	sigset_t mask;
+	struct sigaction actions[ARRAY_LEN(ending)];
+};
+
+static volatile sig_atomic_t ended_by;
+
+static void on_signal(int number)
+{
+	ended_by = number;
+}
+
+/* They arrive only while we wait for the line, with the mask of before. */
+static void hold_signals(struct signals *before)
+{
+	const struct sigaction action = {.sa_handler = on_signal};
+	sigset_t held;
+	sigemptyset(&held);
+	for (size_t i = 0; i < ARRAY_LEN(ending); i++)
+		sigaddset(&held, ending[i]);
+	sigprocmask(SIG_BLOCK, &held, &before->mask);
+	ended_by = 0;
+	for (size_t i = 0; i < ARRAY_LEN(ending); i++)
+		sigaction(ending[i], &action, &before->actions[i]);
+}
+
+/* What would have ended us in between does so now. */
+static void release_signals(const struct signals *before)
+{
+	for (size_t i = 0; i < ARRAY_LEN(ending); i++)
+		sigaction(ending[i], &before->actions[i], NULL);
+	sigprocmask(SIG_SETMASK, &before->mask, NULL);
+	if (ended_by)
+		raise(ended_by);
+}
+
+static bool read_hidden(FILE *terminal, const struct termios *shown, char *line, int room)
+{
+	struct signals before;
+	struct termios hidden = *shown;
+	struct pollfd p = {.fd = fileno(terminal), .events = POLLIN};
+	hidden.c_lflag &= ~(tcflag_t)ECHO;
+	hidden.c_cc[VSUSP] = _POSIX_VDISABLE;
+	hold_signals(&before);
+	tcsetattr(p.fd, TCSAFLUSH, &hidden);
+	bool got = ppoll(&p, 1, NULL, &before.mask) > 0 && fgets(line, room, terminal) != NULL;
+	tcsetattr(p.fd, TCSAFLUSH, shown);
+	fputc('\n', terminal);
+	fflush(terminal);
+	release_signals(&before);
+	return got;
+}
+
 /* Reads one line from the terminal without showing it. */
 static int ask(FILE *terminal, const char *prompt, const char *what, struct buf *ret, struct err *e)
 {
 	char line[PASSPHRASE_BYTES_MAX + 2];
-	struct termios shown, hidden;
+	struct termios shown;
 	if (tcgetattr(fileno(terminal), &shown) < 0)
 		return err_sys(e, ERR_FATAL, "read the terminal");
-	hidden = shown;
-	hidden.c_lflag &= ~(tcflag_t)ECHO;
 	fprintf(terminal, "%s %s: ", prompt, what);
 	fflush(terminal);
-	tcsetattr(fileno(terminal), TCSAFLUSH, &hidden);
-	bool got = fgets(line, sizeof(line), terminal) != NULL;
-	tcsetattr(fileno(terminal), TCSAFLUSH, &shown);
-	fputc('\n', terminal);
-	size_t n = got ? strcspn(line, "\r\n") : 0;
+	size_t n = read_hidden(terminal, &shown, line, sizeof(line)) ? strcspn(line, "\r\n") : 0;
 	buf_add(ret, line, n);
 	OPENSSL_cleanse(line, sizeof(line));
 	return n ? buf_check(ret, e) : err_set(e, ERR_REJECT, "no passphrase was given");

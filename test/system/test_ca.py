@@ -4,10 +4,12 @@ import base64
 import concurrent.futures
 import json
 import os
+import pty
 import re
 import signal
 import ssl
 import subprocess
+import termios
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from client import Client
-from daemon import CLIENT, Site
+from daemon import CLIENT, Site, binary, environment
 from test_certs import crl_of, openssl, serial_of
 from waiting import eventually
 
@@ -193,6 +195,32 @@ def test_root_key_leaves_encrypted_and_comes_back(site, tmp_path, passphrase):
     log = [row["action"] for row in daemon.json("audit", "list")]
     assert {"ca.root.export", "ca.root.remove", "ca.root.import", "ca.rotate"} <= set(log)
     daemon.cli("audit", "verify")
+
+
+def rest_of(terminal):
+    """What is shown there until nobody has it open any more."""
+    shown = b""
+    try:
+        while part := os.read(terminal, 4096):
+            shown += part
+    except OSError:  # the other end is closed
+        pass
+    return shown.decode()
+
+
+def test_a_terminal_shows_again_after_a_passphrase_was_interrupted(site, tmp_path):
+    ours, theirs = pty.openpty()
+    script = 'trap : INT; "$@"; echo "code $?"; stty -a'
+    command = [binary(), "ca", "export-root", "--key", tmp_path / "root.key", "--data", site.daemon.data]
+    shell = subprocess.Popen(["setsid", "--ctty", "sh", "-c", script, "sh", *command], stdin=theirs, stdout=theirs,
+                             stderr=theirs, env=environment(None))
+    os.close(theirs)
+    eventually(lambda: not termios.tcgetattr(ours)[3] & termios.ECHO, "the passphrase is asked for")
+    os.write(ours, b"\x03")
+    shown = rest_of(ours)
+    os.close(ours)
+    assert shell.wait(30) == 0 and "code 130" in shown and "echo" in shown.split(), shown
+    assert not (tmp_path / "root.key").exists()
 
 
 def test_root_key_is_not_for_administrators_far_away(site):
