@@ -8,6 +8,7 @@
 
 #include "base/auto.h"
 #include "tls/context.h"
+#include "tls/openssl.h"
 
 static int failure_index(void)
 {
@@ -116,7 +117,7 @@ int https_error(CURLcode code, const struct https_failure *failure, const char *
 	enum err_kind kind = ERR_REJECT;
 	if (failure->alert >= 0)
 		return err_set(e, ERR_FORBIDDEN, "%s refused the connection: TLS alert '%s'", url,
-			SSL_alert_desc_string_long(failure->alert));
+			tls_alert_name(failure->alert));
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
 		if (kinds[i].code == code)
 			kind = kinds[i].kind;

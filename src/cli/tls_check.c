@@ -4,6 +4,7 @@
  * the exit code. Who refused whom is the question that mutual TLS leaves people with, so it is answered in full. */
 #include <curl/curl.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -101,7 +102,7 @@ static void fault_of_alert(struct check *c, const char *step)
 {
 	int alert = c->probe.alert_received;
 	fault(c, REFUSED_BY_SERVER, step, "the server refused, with TLS alert '%s': %s",
-		SSL_alert_desc_string_long(alert), alert_meaning(alert));
+		tls_alert_name(alert), alert_meaning(alert));
 }
 
 /* --- the steps, in the order in which things happen --- */
@@ -136,7 +137,7 @@ static void tell_failed_handshake(struct check *c)
 			p->trouble);
 	else if (p->alert_sent >= 0)
 		fault(c, REFUSED_BY_US, "tls", "we refused, with TLS alert '%s': %s",
-			SSL_alert_desc_string_long(p->alert_sent), p->trouble);
+			tls_alert_name(p->alert_sent), p->trouble);
 	else
 		fault(c, UNREACHABLE, "tls", "the handshake did not end: %s", p->trouble);
 }
@@ -144,7 +145,8 @@ static void tell_failed_handshake(struct check *c)
 static void tell_tls(struct check *c)
 {
 	SSL *ssl = c->probe.ssl;
-	if (!SSL_is_init_finished(ssl)) {
+	/* Not SSL_is_init_finished: an alert that comes later, in place of the answer, makes it false again. */
+	if (c->probe.stage == PROBE_HANDSHAKE) {
 		tell_failed_handshake(c);
 		return;
 	}
@@ -302,10 +304,11 @@ static void tell_status(struct check *c, int status)
 	else if (status == 403)
 		fault(c, REFUSED_BY_SERVER, "http", "GET %s: 403 %s", path, word);
 	else if (status == 200)
-		steps_add(c->steps, STEP_OK, "http", "GET %s: 200 %s", path, word);
+		steps_add(c->steps, STEP_OK, "http", "GET %s: 200%s%s", path, *word ? " " : "", word);
 	else
 		steps_add(c->steps, STEP_WARNING, "http",
-			"GET %s: %d %s; TLS is fine, look at the server itself", path, status, word);
+			"GET %s: %d%s%s; TLS is fine, look at the server itself", path, status,
+			*word ? " " : "", word);
 }
 
 static void tell_answer(struct check *c)
@@ -349,8 +352,7 @@ static json_t *alert_json(const struct tls_probe *p)
 	int alert = received ? p->alert_received : p->alert_sent;
 	if (alert < 0)
 		return json_null();
-	return json_pack(
-		"{s:s, s:s}", "from", received ? "server" : "us", "name", SSL_alert_desc_string_long(alert));
+	return json_pack("{s:s, s:s}", "from", received ? "server" : "us", "name", tls_alert_name(alert));
 }
 
 static int print_report(struct check *c, bool json, struct err *e)
@@ -462,6 +464,7 @@ int cmd_tls_check(int argc, char **argv)
 		return cli_usage_error("tls check", "--cert and --key go together");
 	struct err e = ERR_INIT;
 	char *parts[3] = {NULL, NULL, NULL};
+	signal(SIGPIPE, SIG_IGN); /* a server that cuts the connection is what we are here to tell of */
 	CURLU *url = curl_url();
 	c.url = a.rest[0];
 	c.options.timeout_ms = timeout_s * 1000;

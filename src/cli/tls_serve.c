@@ -229,8 +229,7 @@ static void tell_request(SSL *ssl, struct told *told)
 	if (!read_head(ssl, &head)) {
 		if (told->alert >= 0)
 			steps_add(told->steps, STEP_FAILED, "request",
-				"the client refused us, with TLS alert '%s'",
-				SSL_alert_desc_string_long(told->alert));
+				"the client refused us, with TLS alert '%s'", tls_alert_name(told->alert));
 		else
 			steps_add(told->steps, STEP_NOTE, "request", "none that is complete");
 		return;
@@ -259,8 +258,8 @@ static bool tell_handshake(SSL *ssl, struct told *told, char *why, size_t room)
 	}
 	const char *rule, *outcome = tls_failure(ssl, &rule);
 	if (told->alert >= 0)
-		snprintf(why, room, "the client refused us, with TLS alert '%s'",
-			SSL_alert_desc_string_long(told->alert));
+		snprintf(
+			why, room, "the client refused us, with TLS alert '%s'", tls_alert_name(told->alert));
 	else
 		snprintf(why, room, "%s: %s", outcome, rule);
 	return false;

@@ -29,6 +29,19 @@ int err_openssl(struct err *e, enum err_kind kind, const char *what)
 	return err_set(e, kind, "%s%s", what, text);
 }
 
+const char *tls_alert_name(int alert)
+{
+	static const struct {
+		int alert;
+		const char *name;
+	} newer[] = {{SSL_AD_MISSING_EXTENSION, "missing extension"},
+		{SSL_AD_CERTIFICATE_REQUIRED, "certificate required"}};
+	for (size_t i = 0; i < ARRAY_LEN(newer); i++)
+		if (newer[i].alert == alert)
+			return newer[i].name;
+	return SSL_alert_desc_string_long(alert);
+}
+
 bool wall_of_asn1(const ASN1_TIME *t, struct wall *ret)
 {
 	struct tm tm;

@@ -19,6 +19,9 @@
 /* Appends "what: oldest reason: …: newest reason" and empties OpenSSL's error queue. Returns -1. */
 int err_openssl(struct err *e, enum err_kind kind, const char *what);
 
+/* RFC 8446 section 6, also for the alerts of TLS 1.3 that OpenSSL 3.0 has no words for. */
+const char *tls_alert_name(int alert);
+
 /* False when the text is not a time. */
 MUST_CHECK bool wall_of_asn1(const ASN1_TIME *t, struct wall *ret);
 

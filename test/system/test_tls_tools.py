@@ -4,6 +4,7 @@ import datetime
 import json
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 
@@ -85,6 +86,9 @@ def test_revoked(shared):
     assert (code, report["outcome"]) == (4, "refused_by_server")
     assert report["alert"] == {"from": "server", "name": "certificate revoked"}
     assert "was revoked" in report["why"] and step(report, "sent")["verdict"] == "ok"
+    # The server says so after the handshake, which as such went well.
+    assert report["tls"]["version"] == "TLSv1.3"
+    assert [s["name"] for s in report["steps"] if s["verdict"] == "failed"] == ["verdict"]
 
 
 def test_client_certificate_of_another_ca(shared, tmp_path):
@@ -184,6 +188,14 @@ def test_server_that_asks_for_no_certificate(shared, authority):
     assert step(report, "asked")["verdict"] == "warning"
 
 
+def test_server_that_insists_on_a_certificate(shared, authority):
+    options = ["-Verify", "1", "-verify_return_error", "-CAfile", shared.identity.ca]
+    with openssl_server(*authority("localhost"), *options) as url:
+        code, report = check(url, "--ca", authority.ca)
+    assert (code, report["alert"]) == (4, {"from": "server", "name": "certificate required"})
+    assert "give --cert and --key" in report["why"]
+
+
 def test_server_whose_certificate_ends_soon(authority):
     cert, key = authority("localhost", end=5 * DAY)
     with openssl_server(cert, key) as url:
@@ -218,6 +230,22 @@ def stay_silent(connection):
             pass
 
 
+def cut_after_the_first_answer(files):
+    """A server whose connection is reset once its part of the handshake is sent: the client writes to nobody."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+
+    def serve(connection):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        incoming.write(connection.recv(10000))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            context.wrap_bio(incoming, outgoing, server_side=True).do_handshake()
+        connection.sendall(outgoing.read())
+        connection.shutdown(socket.SHUT_WR)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return serve
+
+
 def speak_otherwise(connection):
     connection.sendall(b"220 mail.example.com ESMTP ready, and what can we do for you today?\r\n")
     stay_silent(connection)
@@ -233,6 +261,13 @@ def test_no_tls_server(serve, expected_code, outcome, word):
         code, report = check(url, timeout=1 if serve is stay_silent else 30)
     assert (code, report["outcome"]) == (expected_code, outcome)
     assert word in report["why"]
+
+
+def test_a_server_that_cuts_the_connection(authority):
+    with tcp_server(cut_after_the_first_answer(authority("localhost"))) as url:
+        code, report = check(url, "--ca", authority.ca, "--name", "localhost")
+    # Whether the handshake or only the question got lost, is a race; that something is told, is not.
+    assert (code, report["outcome"]) in ((5, "unreachable"), (4, "refused_by_server"))
 
 
 def test_nobody_there():

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "tls/openssl.h"
 
 enum { OUT_BYTES = 64 << 20, ANSWER_BYTES = 4 << 20, MULTI_STATUS = 207 };
 
@@ -156,7 +157,7 @@ static enum failure tls_failure_of(struct connection *c, struct err *e)
 	}
 	if (reason >= SSL_AD_REASON_OFFSET && reason < SSL_AD_REASON_OFFSET + 256) {
 		err_set(e, ERR_FORBIDDEN, "the server refused: TLS alert '%s'",
-			SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
+			tls_alert_name(reason - SSL_AD_REASON_OFFSET));
 		return FAIL_REFUSED;
 	}
 	if (verdict != X509_V_OK)
