@@ -60,7 +60,7 @@ struct str http_query(struct http_request *r, struct str name);
 void http_wait(struct http_request *r);
 
 /* Counts memory that a handler keeps until it answers among that of the bodies. False: they have taken all the room there
- * is, it is to be answered 503. A request that is alone on its loop always gets it. */
+ * is, it is to be answered 503. A request that is alone always gets it. */
 MUST_CHECK bool http_take_room(struct http_request *r, size_t bytes);
 
 /* --- answering --- */

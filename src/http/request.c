@@ -93,11 +93,27 @@ static void recycle_buf(struct buf *b)
 	buf_reset(b);
 }
 
+static struct room_bounds body_bounds(const struct shard *s)
+{
+	return (struct room_bounds){s->limits.body_bytes, s->server->io_count};
+}
+
+static bool take_room(struct request *r, size_t bytes)
+{
+	struct shard *s = r->conn->shard;
+	return room_take(&s->server->bodies, &s->bodies, body_bounds(s), bytes, r->body.n + r->room_bytes);
+}
+
+static void give_room_back(struct shard *s, size_t bytes)
+{
+	room_give_back(&s->server->bodies, &s->bodies, body_bounds(s), bytes);
+}
+
 /* Nobody looks at a body that was answered; the stream or the queue may keep the request for a while. */
 static void drop_body(struct request *r)
 {
 	r->conn->body_bytes -= r->body.n;
-	r->conn->shard->body_bytes -= r->body.n + r->room_bytes;
+	give_room_back(r->conn->shard, r->body.n + r->room_bytes);
 	r->room_bytes = 0;
 	recycle_buf(&r->body);
 }
@@ -280,48 +296,41 @@ size_t request_body_ceiling(const struct request *r)
 	return r->refusal.set ? DISCARDED_BODY_BYTES : r->http.route->body_ceiling_bytes;
 }
 
-static bool shard_has_room(const struct shard *s, size_t n)
-{
-	return s->body_bytes + n <= s->limits.body_bytes / s->server->io_count;
-}
-
-static bool has_room(const struct conn *c, size_t n)
-{
-	return c->body_bytes + n <= c->shard->server->conn_bytes && shard_has_room(c->shard, n);
-}
-
 bool http_take_room(struct http_request *http, size_t bytes)
 {
 	struct request *r = request_of(http);
-	struct shard *s = r->conn->shard;
-	bool alone = s->body_bytes == r->body.n + r->room_bytes;
-	if (!alone && !shard_has_room(s, bytes)) {
-		stats_reject(s->server->stats, REJECT_BODY_ROOM);
+	if (!take_room(r, bytes)) {
+		stats_reject(r->conn->shard->server->stats, REJECT_BODY_ROOM);
 		return false;
 	}
-	s->body_bytes += bytes;
 	r->room_bytes += bytes;
+	return true;
+}
+
+/* Adds to the body where there is room for it. */
+static bool keep_piece(struct request *r, struct str piece)
+{
+	struct conn *c = r->conn;
+	if (c->body_bytes + piece.n > c->shard->server->conn_bytes || !take_room(r, piece.n))
+		return false;
+	buf_add_str(&r->body, piece);
+	if (r->body.failed) {
+		give_room_back(c->shard, piece.n);
+		return false;
+	}
+	c->body_bytes += piece.n;
 	return true;
 }
 
 bool request_add_body(struct request *r, struct str piece)
 {
-	struct conn *c = r->conn;
 	r->received_bytes += piece.n;
-	if (r->refusal.set)
+	if (r->refusal.set || keep_piece(r, piece))
 		return true;
-	if (has_room(c, piece.n))
-		buf_add_str(&r->body, piece);
-	else
-		r->body.failed = true;
-	if (r->body.failed) {
-		stats_reject(c->shard->server->stats, REJECT_BODY_ROOM);
-		request_refuse(r, PROBLEM_UNAVAILABLE, "too many request bodies at once", false);
-		return false;
-	}
-	c->body_bytes += piece.n;
-	c->shard->body_bytes += piece.n;
-	return true;
+	r->body.failed = true;
+	stats_reject(r->conn->shard->server->stats, REJECT_BODY_ROOM);
+	request_refuse(r, PROBLEM_UNAVAILABLE, "too many request bodies at once", false);
+	return false;
 }
 
 /* --- the handler --- */

@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "http/deadline.h"
+#include "http/room.h"
 #include "http/router.h"
 #include "http/server.h"
 #include "http/stats.h"
@@ -45,7 +46,7 @@ struct shard {
 	struct request *pool;
 	unsigned pooled;
 	_Atomic unsigned in_flight;  /* written by the loop only */
-	size_t body_bytes;           /* request bodies in memory */
+	struct room_share bodies;    /* request bodies in memory, and what handlers keep for them */
 	size_t answer_bytes;         /* answers, until the kernel has taken them */
 	_Atomic unsigned conn_count; /* those handed over and not yet closed; any thread */
 	bool draining;               /* no new connections */
@@ -60,6 +61,7 @@ struct http_server {
 	struct router *router;
 	struct stats *stats;
 	struct tally *addresses, *clients;
+	struct room bodies;
 	struct shard *shards; /* of the I/O loops, then of the handshake loops */
 	unsigned io_count, shard_count;
 	struct listener **listeners;

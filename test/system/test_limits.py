@@ -398,6 +398,17 @@ def test_streams(start):
     rejections.expect(1)
 
 
+def test_the_largest_batch_fits_on_any_number_of_threads(start, protocol):
+    """The least memory, divided among the most threads, is enough for one that is alone."""
+    site = start(io_threads=64, body_memory="16MiB")
+    body = json.dumps([json.loads(BODY)] * 1000).encode().ljust(BATCH_BYTES)
+    rejections = Rejections(site, "body_room")
+    with protocol(site.daemon.address(), site.identity) as client:
+        for _ in range(3):
+            assert client.request("POST", BATCH, body, {"Content-Type": "application/json"}).status == 202
+    rejections.expect(0)
+
+
 REFUSED_BATCH = json.dumps([0] * 1000).encode()
 
 
