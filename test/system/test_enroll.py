@@ -13,6 +13,7 @@ import pytest
 from client import curl
 from daemon import run_cli
 from est import EST, certificates, csr, enroll, identity, openssl, post, problem, token
+from ports import own_port
 from waiting import eventually
 
 
@@ -163,15 +164,15 @@ def test_malformed_tokens_are_refused(tmp_path, text):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_server_that_is_away_keeps_the_key(site, tmp_path):
-    made = token(site.daemon, "patient")
-    url = site.daemon.ready["server"]
-    site.daemon.stop()
+def test_a_server_that_is_away_keeps_the_key(make_daemon, tmp_path):
+    daemon = make_daemon(settings={"server_listen": f"127.0.0.1:{own_port()}"}).start()
+    made = token(daemon, "patient")
+    url = daemon.ready["server"]
+    daemon.stop()
     away = enroll(made, tmp_path, check=False)
     assert away.returncode == 5 and url in away.stderr
     key = (tmp_path / "patient.key.new").read_bytes()
-    site.daemon.server.settings["server_listen"] = url.removeprefix("https://")
-    site.daemon.start()
+    daemon.start()
     device = enroll(made, tmp_path)
     assert device.key.read_bytes() == key
 

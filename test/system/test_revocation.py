@@ -11,6 +11,7 @@ import pytest
 from client import Client
 from daemon import Identity, Site
 from est import enroll, token
+from ports import own_port
 from waiting import eventually
 
 CLIENTS, REVOKED = 100, 10
@@ -205,12 +206,11 @@ def test_a_restored_backup_brings_nobody_back(make_daemon, tmp_path, what):
 
 @pytest.mark.parametrize("what", ["everything", "store"])
 def test_a_restored_backup_makes_no_token_good_again(make_daemon, tmp_path, what):
-    daemon = make_daemon().start()
+    daemon = make_daemon(settings={"server_listen": f"127.0.0.1:{own_port()}"}).start()  # where the tokens send devices
     made = {name: token(daemon, name, *options) for name, *options in (
         ("used",), ("recalled",), ("removed",), ("fleet", "--uses", "3"), ("untouched",))}
     daemon.stop()
     shutil.copytree(daemon.data, tmp_path / "backup")
-    daemon.server.settings["server_listen"] = made["used"]["url"].removeprefix("https://")
     daemon.start()
     enroll(made["used"], tmp_path / "1")
     enroll(made["fleet"], tmp_path / "2")

@@ -14,6 +14,7 @@ PASS_SOCKET = """
 import os, socket, sys
 name, listens, port, *command = sys.argv[1:]
 listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind(("127.0.0.1", int(port)))
 if listens == "yes":
     listener.listen()

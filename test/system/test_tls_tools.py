@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from daemon import binary, craft_cert, environment, run_cli
+from ports import own_port
 from waiting import eventually
 
 DAY = datetime.timedelta(days=1)
@@ -139,14 +140,13 @@ def authority(tmp_path_factory):
 @contextlib.contextmanager
 def openssl_server(cert, key, *options):
     """`openssl s_server` that answers HTTP; its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = own_port()
     process = subprocess.Popen(
         ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", cert, "-key", key, "-www", *options],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def answers():
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 1):
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
             return True
         return False
     try:
@@ -271,9 +271,7 @@ def test_a_server_that_cuts_the_connection(authority):
 
 
 def test_nobody_there():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    code, report = check(f"https://127.0.0.1:{port}")
+    code, report = check(f"https://127.0.0.1:{own_port()}")
     assert (code, report["outcome"]) == (5, "unreachable") and "refused" in report["why"]
     code, report = check("https://nobody.invalid:8001")
     assert (code, report["steps"][0]["name"]) == (5, "resolve")

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from ports import own_port
 from waiting import eventually
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "save": ""}
@@ -71,12 +72,6 @@ class Connection:
         self.close()
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def make_certificates(directory):
     """A CA (ca.pem), and a certificate with its key for the server and for a client."""
     def openssl(*words):
@@ -104,7 +99,7 @@ class Process:
         # Not in the directory: the path of a socket has to be short.
         self.socket_directory = Path(tempfile.mkdtemp(prefix="redis-"))
         self.socket = self.socket_directory / "redis.sock"
-        self.port = free_port()
+        self.port = own_port()
         self.config_file = self.directory / "redis.conf"
         self.log_file = self.directory / "redis.log"
         self.settings = {"port": self.port, "bind": "127.0.0.1", "unixsocket": self.socket, "dir": self.directory,

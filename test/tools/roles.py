@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon import CLIENT, START_TIMEOUT, Sealpost
-from redis import Redis, free_port
+from ports import own_port
+from redis import Redis
+from waiting import eventually
 
 LOOPBACK = "127.0.0.1"
 # What Site and tests ask of the ready file of the process that clients talk to; all else is the main server's.
@@ -48,7 +50,7 @@ class Roles:
         self.certs = self.directory / "server" / "certs"
         address = place("server").address
         # The others have its address in their settings, so it stays over restarts.
-        listen = {"server_listen": f"{address}:{free_port()}", "tls_names": address}
+        listen = {"server_listen": f"{address}:{own_port()}", "tls_names": address}
         common = {"server_url": f"https://{listen['server_listen']}"} | settings
         self.server = self._role("server", "server", place("server"), common | listen, env)
         self.proxies = [self._apart("proxy", name, place(name), common, env) for name in NAMES["proxy"][:proxies]]

@@ -11,7 +11,8 @@ from deployment import LEASE_S, Deployment
 from hosts import Network
 from ledger import AdminConnection, Ledger
 from load import LedgerLoad
-from redis import Redis, Sentinel, free_port
+from ports import own_port
+from redis import Redis, Sentinel
 from roles import LOOPBACK, Place, here
 from waiting import eventually
 
@@ -190,7 +191,7 @@ class Nowhere:
     """A master that does not exist: whoever follows it is read-only and keeps what it has."""
 
     def __init__(self):
-        self.port = free_port()
+        self.port = own_port()
 
 
 class RedisFaults:
