@@ -193,6 +193,6 @@ def drip(raw):
 def test_dripping_peer_is_cut(make_daemon):
     """Deadlines are absolute: bytes that keep coming do not extend them."""
     site = Site(make_daemon(settings={"head_timeout": "500ms"}).start())
-    with RawTLS(site.daemon.address(), site.identity, timeout=0.05) as raw:
+    with RawTLS(site.daemon.address(), site.identity, beat=0.05) as raw:
         raw.send(b"GET /livez HTTP/1.1\r\nHost: a\r\n")
-        eventually(lambda: drip(raw), "the dripping connection is cut", timeout=10, interval=0)
+        eventually(lambda: drip(raw), "the dripping connection is cut", interval=0)

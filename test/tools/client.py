@@ -79,11 +79,13 @@ def curl(url, identity=None, *options, ca=None, input=None, timeout=60):
 
 
 class RawTLS:
-    """Bytes over TLS, as they are."""
+    """Bytes over TLS, as they are. beat: how long to wait for bytes once the handshake is done, for a test that has to go
+    on when none came."""
 
-    def __init__(self, address, identity, timeout=10):
+    def __init__(self, address, identity, timeout=60, beat=None):
         raw = socket.create_connection(address, timeout)
         self.socket = tls_context(identity).wrap_socket(raw, server_hostname=address[0])
+        self.socket.settimeout(beat or timeout)
 
     def send(self, data):
         self.socket.sendall(data)
