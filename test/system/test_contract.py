@@ -101,13 +101,20 @@ def test_a_certificate_is_required(shared, protocol):
         check_problem(client.get(f"/api/v1/messages/{uuid.uuid4()}"), 401, "authentication_required")
 
 
+def first_refusal(site, client):
+    """The very next answer; of a proxy that is a process of its own, the first after it has heard of the revocation."""
+    if site.daemon.proxy is site.daemon.server:
+        return client.post()
+    return eventually(lambda: (a := client.post()).status != 202 and a, "the proxy refuses", timeout=15)
+
+
 def test_revoked_while_the_connection_is_open(site, protocol):
     """403 for the next request, the whole of it, and then the end of the connection."""
     identity = site.new_identity()
     with connect(site, protocol, identity) as client, connect(site, protocol) as other:
         assert client.post().status == 202
         site.daemon.cli("cert", "revoke", identity.name)
-        check_problem(client.post(), 403, "certificate_revoked")
+        check_problem(first_refusal(site, client), 403, "certificate_revoked")
         if protocol is Http2:
             assert "ConnectionTerminated" in [type(e).__name__ for e in client.wait_closed()]
         assert other.post().status == 202

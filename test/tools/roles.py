@@ -4,10 +4,12 @@ RolesApart can stand in for a Sealpost (daemon.py): its command line is the main
 is the first proxy, what it said is what all said. What is a matter of one process (its files, its metrics, its health)
 is asked of .server, .proxy or .worker. Certificates are made once, in a template.
 """
+import http.client
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from client import Client
 from daemon import CLIENT, START_TIMEOUT, Sealpost
 from ports import own_port
 from redis import Redis
@@ -16,6 +18,7 @@ from waiting import eventually
 LOOPBACK = "127.0.0.1"
 # What Site and tests ask of the ready file of the process that clients talk to; all else is the main server's.
 OF_THE_PROXY = ("pid", "ingest", "metrics")
+NO_CLIENTS = {"proxy", "worker", "server", "admin"}  # roles that a proxy lets in nowhere
 NAMES = {"proxy": ["proxy-0", "proxy-1"], "worker": ["worker-0", "worker-1", "worker-2", "worker-3"]}
 
 
@@ -125,9 +128,8 @@ class RolesApart(Roles):
         super().__init__(directory, self.redis.options() | (settings or {}), self.redis.env | (env or {}),
                          lambda _name: Place(wrapper=tuple(wrapper)), proxies, workers)
         self.data = self.server.data
-        self.cli, self.json, self.issue, self.issued, self.messages, self.delivered = (
-            self.server.cli, self.server.json, self.server.issue, self.server.issued, self.server.messages,
-            self.server.delivered)
+        self.cli, self.json, self.issued, self.messages, self.delivered = (
+            self.server.cli, self.server.json, self.server.issued, self.server.messages, self.server.delivered)
 
     def spawn(self, timeout=START_TIMEOUT):
         if self.redis.process is None:
@@ -139,6 +141,14 @@ class RolesApart(Roles):
         self.redis.close()
 
     # --- as one ---
+
+    def issue(self, name, *options):
+        """As Sealpost's. The proxies hear of it by themselves, a moment later; a test may use it at once."""
+        identity = self.server.issue(name, *options)
+        if not NO_CLIENTS & set(options):
+            for proxy in (p for p in self.proxies if p.ready):
+                eventually(lambda p=proxy: lets_in(p, identity), f"{proxy.directory.name} knows {name}")
+        return identity
 
     def signal(self, number):
         for role in self.roles:
@@ -168,6 +178,14 @@ class RolesApart(Roles):
 
     def log_tail(self, lines=40):
         return "\n".join(f"--- {role.directory.name}\n{role.log_tail(lines)}" for role in self.roles)
+
+
+def lets_in(proxy, identity):
+    try:
+        with Client(proxy.address(), identity) as client:
+            return client.get("/livez").status == 200
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def copy_template(template, directory):
