@@ -92,12 +92,14 @@ def freeze_roles(directory, rounds):
 # --- the main server away ---
 
 BUSY, CALM = 400, 10  # messages a second
+LONG_LEASE = "5m"  # one that ended because this machine stood still would count as an attempt
 
 
 def outage(directory, rounds):
     """The main server is away while messages wait: 10 minutes and 10000 of them; no attempt is counted, none dies."""
     away_s, waiting = (600, 10000) if rounds.full else (3, 500)
-    with one_redis(directory) as redis, apart(directory, rounds, redis.options()) as (deployment, ledger, load):
+    with one_redis(directory) as redis, \
+            apart(directory, rounds, redis.options(lease_time=LONG_LEASE)) as (deployment, ledger, load):
         drains = []
         for _random in rounds:
             deployment.server.kill()
