@@ -121,9 +121,9 @@ def test_tokens_that_ended_long_ago_are_forgotten(make_daemon, tmp_path):
     daemon.start()
     eventually(lambda: {t["name"] for t in daemon.json("client", "tokens")} == {"open", "partly", "used-lately"},
                "what ended long ago is gone")
+    [row] = eventually(lambda: audit(daemon, "token.purge"), "the trail says so")
     with urllib.request.urlopen(daemon.server.ready["metrics"] + "/metrics") as answer:
         assert "\nsealpost_enrollment_tokens_purged_total 3\n" in answer.read().decode()
-    [row] = audit(daemon, "token.purge")
     assert (row["actor"], row["result"], row["detail"]) == ("sealpost", "ok", {"tokens": 3})
     # What was enrolled with them stays, and a token that is gone is none.
     assert [c["status"] for c in certs_of(daemon, "used")] == ["valid"]

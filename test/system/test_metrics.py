@@ -38,6 +38,7 @@ def test_counts(site):
         for _ in range(3):
             assert client.post("").status == 400
     eventually(lambda: len(site.daemon.delivered()) == 5, "all are delivered")
+    eventually(lambda: value(scrape(site.daemon.server), "sealpost_messages_stored_total") >= 5, "counted after the commit")
     text = scrape(site.daemon)
     assert value(text, "sealpost_messages_accepted_total") == 5
     assert value(text, "sealpost_messages_rejected_total") == 3
