@@ -20,7 +20,8 @@ SENT = re.compile(r"(write|writev|sendto|sendmsg)\(\d+<(TCP|socket)[^>]*>")
 def test_the_log_is_synced_before_each_answer(make_daemon, tmp_path):
     """One request at a time on one connection: between two answers there has to be a finished sync of the queue.
 
-    Delivery is paused, so that the only syncs are those of accepting.
+    Delivery is paused, so that the only syncs are those of accepting. The trace is read when strace has ended: an answer
+    may be here before its line is there.
     """
     trace = tmp_path / "strace.log"
     daemon = make_daemon(wrapper=["strace", "-f", "-qq", "-yy", "-s", "0", "-o", str(trace), "-e",
@@ -30,14 +31,15 @@ def test_the_log_is_synced_before_each_answer(make_daemon, tmp_path):
     site = Site(daemon)
     daemon.cli("queue", "pause", "delivery")
     with site.client() as client:
-        assert client.post("first").status == 202
+        client.connection.connect()
         port = client.connection.sock.getsockname()[1]
-        before = len(trace.read_text().splitlines())
         for i in range(POSTS):
             assert client.post(f"message {i}").status == 202
-    events = [event for event, _ in itertools.groupby(events_of(trace.read_text().splitlines()[before - 1:], port))]
-    # What comes after the last answer is the end of the connection.
-    assert events[:1 + 2 * POSTS] == ["answer"] + ["sync", "answer"] * POSTS
+    daemon.stop()
+    events = [event for event, _ in itertools.groupby(events_of(trace.read_text().splitlines(), port))]
+    # The first to this client are the handshake's; what comes after the last answer is the end of the connection.
+    handshake = events.index("answer")
+    assert events[handshake:handshake + 1 + 2 * POSTS] == ["answer"] + ["sync", "answer"] * POSTS
 
 
 def events_of(lines, client_port):
