@@ -25,6 +25,12 @@ def write_config(site, text):
     install(site.daemon.proxy.data, source)
 
 
+def write_over(path, content):
+    fresh = path.with_name(f".{path.name}")
+    fresh.write_bytes(content)
+    os.replace(fresh, path)
+
+
 def certificate_shown(site):
     """What a new handshake sees."""
     with site.client() as client:
@@ -90,16 +96,17 @@ def test_a_broken_certificate_changes_nothing(site):
     good = path.read_bytes()
     with site.client() as connected:
         assert connected.post().status == 202
-        path.write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
-        write_config(site, "access_log: true\n")
+        write_over(path, b"-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
         eventually(lambda: "daemon.reload_failed" in log(site), "the refusal is logged")
         assert path.name in last(site, "daemon.reload_failed")[0]
+        write_config(site, "access_log: true\n")
+        eventually(lambda: log(site).count("daemon.reload_failed") > 1, "the configuration alone is refused too")
         assert connected.post().status == 202
         assert certificate_shown(site) == before
         assert "http.request" not in log(site), "nothing of the new configuration is in force"
-        path.write_bytes(good)
+        write_over(path, good)
         eventually(lambda: "daemon.reloaded" in last(site, "daemon.reload_failed")[1], "a good file ends it")
-        assert log(site).count("daemon.reload_failed") == 1, "one line for each change"
+        assert log(site).count("daemon.reload_failed") == 2, "one line for each change"
         assert connected.post().status == 202
     eventually(lambda: "http.request" in log(site), "the new configuration is in force")
 
