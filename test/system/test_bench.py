@@ -27,7 +27,7 @@ def test_counts_what_is_stored(site):
 
 
 def test_for_people_and_for_tables(site):
-    load = ("--duration", "300ms", "--warmup", "100ms", "--connections", "4")
+    load = ("--duration", "1s", "--warmup", "100ms", "--connections", "4")
     text = bench(site, *load).stdout
     assert all(words in text for words in ("messages accepted", "messages stored", "accepted to stored", "deliver"))
     heading, values = csv.reader(io.StringIO(bench(site, *load, "--csv").stdout))

@@ -411,13 +411,22 @@ def test_a_list_that_could_not_be_written_is_tried_again_soon(site, tmp_path):
 
 # --- the signer ---
 
+def read_or_gone(path):
+    """What a file of /proc says; nothing of a thread or a process that has ended meanwhile."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def children(pid):
     """Of any of its threads."""
-    return [int(c) for path in Path(f"/proc/{pid}/task").glob("*/children") for c in path.read_text().split()]
+    return [int(c) for path in Path(f"/proc/{pid}/task").glob("*/children") for c in read_or_gone(path).split()]
 
 
 def signer_of(daemon):
-    found = [pid for pid in children(daemon.server.pid) if Path(f"/proc/{pid}/comm").read_text().startswith("sealpost-sig")]
+    found = [pid for pid in children(daemon.server.pid)
+             if read_or_gone(Path(f"/proc/{pid}/comm")).startswith("sealpost-sig")]
     return found[0] if found else None
 
 

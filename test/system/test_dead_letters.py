@@ -1,4 +1,5 @@
 """Dead letters: what is seen of them, and what an operator does with them."""
+import json
 import os
 import pty
 import re
@@ -113,7 +114,7 @@ def on_terminal(daemon, answer, *args):
             break
         shown += part
     os.close(ours)
-    return process.wait(30), shown.decode()
+    return process.wait(60), shown.decode()
 
 
 def test_people_are_asked(dead):
@@ -139,8 +140,12 @@ def test_pauses_are_separate_keep_their_reason_and_survive(make_daemon):
     eventually(lambda: "full" in daemon.proxy.health()["checks"]["queue"]["detail"], "the proxy has looked")
     daemon.stop()
     daemon.spawn()  # it is not ready: it does not accept
-    eventually((daemon.data / "admin.sock").exists, "the daemon answers administrators")
-    now = stats(daemon)
+    eventually((daemon.data / "admin.sock").exists, "the daemon listens for administrators")
+
+    def answer():
+        result = daemon.cli("queue", "stats", "--json", check=False)
+        return result.returncode == 0 and json.loads(result.stdout)
+    now = eventually(answer, "and answers them")
     assert (now["delivery_paused"], now["delivery_reason"]) == (True, "moving the database")
     assert (now["accept_paused"], now["accept_reason"]) == (True, "full")
     assert now["queued"] == 1

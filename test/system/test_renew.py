@@ -214,7 +214,7 @@ def test_the_service(site, device, tmp_path):
                and 'success_timestamp_seconds{name="device-1"} 0' not in textfile.read_text(), "renewed")
     assert serial(device) != first and hook.exists() and matches(device)
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=10)
+    _, log = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "renew.done" in log and log.count("renew.next") == 2
 
@@ -228,7 +228,7 @@ def test_the_service_as_the_manual_starts_it(site, device):
     line = process.stderr.readline()
     assert "renew.next" in line and "name=device-1" in line
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=10)
+    _, log = process.communicate(timeout=60)
     assert process.returncode == 0 and "renew.ended" in log
     assert serial(device) == before and matches(device)
 
@@ -252,7 +252,7 @@ def test_the_service_is_loud_while_it_fails(site, device, tmp_path):
         stderr=subprocess.PIPE, text=True)
     eventually(lambda: textfile.exists() and 'failures{name="device-1"} 1' in textfile.read_text(), "failed")
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=10)
+    _, log = process.communicate(timeout=60)
     assert process.returncode == 0 and "renew.failed" in log and url in log
 
 

@@ -21,7 +21,7 @@ from waiting import eventually
 DAY = datetime.timedelta(days=1)
 
 
-def check(url, *args, timeout=10):
+def check(url, *args, timeout=30):
     """(exit code, report)"""
     result = run_cli("tls", "check", url, "--json", "--timeout", timeout, *args, check=False)
     return result.returncode, json.loads(result.stdout) if result.stdout else None
@@ -298,7 +298,7 @@ def serving(site, *options):
     host, port = where.rsplit(":", 1)
 
     def wait():
-        out, errors = process.communicate(timeout=30)
+        out, errors = process.communicate(timeout=60)
         assert "Sanitizer" not in errors
         return process.returncode, json.loads(out)
     try:

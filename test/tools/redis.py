@@ -16,7 +16,7 @@ from ports import own_port
 from waiting import eventually
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "save": ""}
-START_TIMEOUT = 30  # seconds
+START_TIMEOUT = 60  # seconds
 
 
 class RedisError(Exception):
@@ -26,7 +26,7 @@ class RedisError(Exception):
 class Connection:
     """One connection for the test's own commands (RESP2); bytes come back as str where they are UTF-8."""
 
-    def __init__(self, path, password=None, user="default", timeout=10):
+    def __init__(self, path, password=None, user="default", timeout=60):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(timeout)
         self.socket.connect(str(path))
@@ -136,10 +136,10 @@ class Process:
         except (OSError, RedisError):
             return False  # not there yet, or loading
 
-    def connect(self, timeout=10):
+    def connect(self, timeout=60):
         return Connection(self.socket, self.password, timeout=timeout)
 
-    def command(self, *words, timeout=10):
+    def command(self, *words, timeout=60):
         with self.connect(timeout) as c:
             return c.command(*words)
 
@@ -152,7 +152,7 @@ class Process:
             return
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=60)
         self.process = None
 
     def kill(self):

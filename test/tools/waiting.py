@@ -6,7 +6,7 @@ class NeverHappened(AssertionError):
     pass
 
 
-def eventually(condition, what, timeout=30.0, interval=0.02):
+def eventually(condition, what, timeout=60.0, interval=0.02):
     """The first true value of condition(); what did not happen in time is the failure's text."""
     deadline = time.monotonic() + timeout
     while True:

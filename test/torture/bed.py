@@ -101,7 +101,10 @@ def freeze(pid):
     os.kill(pid, signal.SIGSTOP)
 
     def stands_still():
-        states = [stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+        try:
+            states = [stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+        except (FileNotFoundError, ProcessLookupError):
+            return False  # a thread has ended just before it would have been stopped
         return set(states) <= {"T", "D"}
     eventually(stands_still, f"process {pid} is frozen", interval=0)
 
@@ -113,6 +116,6 @@ def thaw_after(pid, seconds):
 
 def metric(daemon, name):
     """The value of a metric; the name has its labels with it."""
-    with urllib.request.urlopen(daemon.ready["metrics"] + "/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(daemon.ready["metrics"] + "/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     return next((float(line.split()[1]) for line in lines if line.startswith(name + " ")), 0.0)
