@@ -75,6 +75,10 @@ static int redis_open(const struct queue_driver_options *o, void **ret_state, st
 		options.url = o->location;
 	if (!options.timeout_ms)
 		options.timeout_ms = DEFAULT_TIMEOUT_MS;
+	if (!options.prefix)
+		options.prefix = "sealpost";
+	if (!options.partitions)
+		options.partitions = 1;
 	AUTO(redis_close_auto) struct redis_queue *q = calloc(1, sizeof(*q));
 	if (!q)
 		return err_oom(e);
@@ -82,7 +86,7 @@ static int redis_open(const struct queue_driver_options *o, void **ret_state, st
 	q->idempotency_ms = o->idempotency_ms;
 	q->keys_max = o->keys_max;
 	q->own_clock = options.own_clock;
-	q->part_count = options.partitions ? options.partitions : 1;
+	q->part_count = options.partitions;
 	q->pulse_at = q->leased_at = clock_mono(q->clock);
 	buf_init(&q->out, GROUP_BYTES);
 	buf_init(&q->now, GROUP_BYTES);
@@ -91,7 +95,7 @@ static int redis_open(const struct queue_driver_options *o, void **ret_state, st
 		return err_set(e, ERR_REJECT, "more than %d partitions", (int)REDIS_PARTITIONS_MAX);
 	if (getrandom(&q->instance, sizeof(q->instance), 0) != sizeof(q->instance))
 		return err_sys(e, ERR_FATAL, "random bytes from the kernel");
-	if (make_partitions(q, options.prefix ? options.prefix : "sealpost", e) < 0 ||
+	if (make_partitions(q, options.prefix, e) < 0 ||
 		redis_session_open(&options, o->clock, &q->session, e) < 0)
 		return -1;
 	q->shas = redis_session_shas(q->session);

@@ -30,6 +30,8 @@ struct redis_session {
 	struct redis_url url;
 	char *user, *password, *sentinel_password;
 	char *ca_file, *cert_file, *key_file, *master;
+	char *state_key; /* the hash that keeps what belongs to the queue as a whole */
+	unsigned partitions;
 	struct redis_address sentinels[SENTINELS_MAX], server;
 	unsigned sentinel_count, wait_replicas;
 	int timeout_ms;
@@ -267,8 +269,36 @@ static int step_connect(struct redis_session *s, struct err *e)
 	return redis_link_open(&place, s->timeout_ms, &s->link, e);
 }
 
-static int (*const open_steps[])(struct redis_session *s, struct err *e) = {
-	step_connect, step_authenticate, step_select, step_identify, step_verify, load_scripts};
+static int partitions_of_queue(struct redis_session *s, redisReply **ret, struct err *e)
+{
+	return ASK(s, s->link, ret, e, "HGET", s->state_key, "partitions");
+}
+
+/* The queue remembers how many partitions it was made with: a process that counts otherwise would put messages
+ * where nobody looks for them, and leave others lying. Asked first, because a server that is full takes no write,
+ * and has to be drained. */
+static int step_partitions(struct redis_session *s, struct err *e)
+{
+	AUTO(reply_auto) redisReply *known = NULL, *claimed = NULL, *first = NULL;
+	char ours[16];
+	snprintf(ours, sizeof(ours), "%u", s->partitions);
+	if (partitions_of_queue(s, &known, e) < 0)
+		return -1;
+	bool is_new = known->type == REDIS_REPLY_NIL;
+	if (is_new && (ASK(s, s->link, &claimed, e, "HSETNX", s->state_key, "partitions", ours) < 0 ||
+			      partitions_of_queue(s, &first, e) < 0))
+		return -1;
+	struct str theirs = text_of(is_new ? first : known);
+	if (str_eq(theirs, str_of(ours)))
+		return 0;
+	return err_set(e, ERR_RETRY,
+		"redis_partitions is %s here, but the queue has %.*s: set it to %.*s (doc/operations.md says how "
+		"to change it)",
+		ours, STR_ARG(theirs), STR_ARG(theirs));
+}
+
+static int (*const open_steps[])(struct redis_session *s, struct err *e) = {step_connect, step_authenticate,
+	step_select, step_identify, step_verify, load_scripts, step_partitions};
 
 /* --- connecting again --- */
 
@@ -522,6 +552,11 @@ int redis_session_open(
 	s->durability = o->durability;
 	s->trust_settings = o->trust_settings;
 	s->wait_replicas = o->wait_replicas;
+	s->partitions = o->partitions;
+	if (asprintf(&s->state_key, "%s:{0}:state", o->prefix) < 0) {
+		s->state_key = NULL;
+		return err_oom(e);
+	}
 	s->next_try = clock_mono(clock);
 	buf_init(&s->scratch, SETUP_BYTES);
 	if (redis_url_parse(str_of(o->url), &s->url, e) < 0 ||
@@ -552,6 +587,7 @@ void redis_session_close(struct redis_session *s)
 	free(s->cert_file);
 	free(s->key_file);
 	free(s->master);
+	free(s->state_key);
 	buf_wipe(&s->scratch);
 	free(s);
 }

@@ -16,7 +16,7 @@
 
 struct redis_session;
 
-/* ERR_REJECT for options that can never work. */
+/* ERR_REJECT for options that can never work. Prefix and number of partitions have to be set. */
 MUST_CHECK int redis_session_open(
 	const struct redis_options *o, const struct clock *clock, struct redis_session **ret, struct err *e);
 void redis_session_close(struct redis_session *s); /* takes NULL */

@@ -28,13 +28,18 @@ struct bed {
 
 static const struct queue_driver *const driver = &queue_driver_redis;
 
-static void open_process(struct bed *b, unsigned n)
+static void open_in_partitions(struct bed *b, unsigned partitions, void **ret)
 {
 	struct err e = ERR_INIT;
-	struct redis_options redis = {.own_clock = true, .partitions = 2, .prefix = "test"};
+	struct redis_options redis = {.own_clock = true, .partitions = partitions, .prefix = "test"};
 	struct queue_driver_options o = {redis_server_url(), &b->clock.clock, 1000, 0, &redis};
-	if (driver->open(&o, &b->state[n], &e) < 0)
+	if (driver->open(&o, ret, &e) < 0)
 		fail_msg("%s", e.text);
+}
+
+static void open_process(struct bed *b, unsigned n)
+{
+	open_in_partitions(b, 2, &b->state[n]);
 }
 
 static int set_up(void **state)
@@ -274,6 +279,25 @@ static void test_a_lease_over_a_broken_connection(void **state)
 	assert_int_equal(got.messages[0].attempt_count, 0);
 }
 
+/* Else what others have put where it does not look would lie there for good. */
+static void test_the_queue_remembers_its_partitions(void **state)
+{
+	struct bed *b = bed_of(state);
+	void *other;
+	struct err e = ERR_INIT;
+	put(b, 0);
+	open_in_partitions(b, 1, &other);
+	assert_int_equal(driver->begin(other, &e), -1);
+	assert_non_null(strstr(e.text, "redis_partitions is 1 here, but the queue has 2"));
+	driver->close(other);
+
+	assert_true(REDIS_SERVER_DO("FLUSHALL"));
+	open_in_partitions(b, 1, &other);
+	assert_int_equal(driver->begin(other, &e), 0);
+	driver->abort(other);
+	driver->close(other);
+}
+
 static void test_damaged_messages_are_buried(void **state)
 {
 	struct bed *b = bed_of(state);
@@ -351,6 +375,8 @@ static void test_answers(void **state)
 		{"NOAUTH Authentication required.", "redis_password", REDIS_REOPEN},
 		{"WRONGPASS invalid username-password pair", "redis_user", REDIS_REOPEN},
 		{"NOPERM this user has no permissions", "ACL", REDIS_REOPEN},
+		{"ERR The user executing the script can't run this command or subcommand", "ACL",
+			REDIS_REOPEN},
 		{"CLUSTERDOWN Hash slot not served", "cluster", REDIS_REOPEN},
 		{"ERR something else", "something else", REDIS_KEEP},
 	};
@@ -375,6 +401,7 @@ int main(void)
 		ON_SERVER(test_ids_with_one_order_key),
 		ON_SERVER(test_broken_connections_are_mended),
 		ON_SERVER(test_a_lease_over_a_broken_connection),
+		ON_SERVER(test_the_queue_remembers_its_partitions),
 		ON_SERVER(test_damaged_messages_are_buried),
 		cmocka_unit_test(test_urls),
 		cmocka_unit_test(test_answers),

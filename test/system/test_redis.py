@@ -92,11 +92,11 @@ def test_rights_that_suffice(make_redis, make_site):
     site.daemon.stop()
     # Without CONFIG, the operator says that it was verified.
     redis.command("ACL", "SETUSER", "sealpost", "-config|get")
-    site = make_site(redis, start=False, redis_user="sealpost", env=env)
+    site = make_site(redis, start=False, redis_user="sealpost", redis_partitions=2, env=env)
     site.daemon.spawn()
     says(site, "redis_settings: trusted")
     site.daemon.kill()
-    deliver_some(make_site(redis, redis_user="sealpost", redis_settings="trusted", env=env), 3)
+    deliver_some(make_site(redis, redis_user="sealpost", redis_partitions=2, redis_settings="trusted", env=env), 3)
 
 
 def make_full(redis):

@@ -13,8 +13,8 @@
 --   :tried   hash    id -> u32 attempts, u64 due, history (row.c), of what was tried
 --   :leases  zset    ids by the moment the lease runs out
 --   :held    hash    id -> token (8 bytes), lane ('f' or 'r'), u8 length and client, worker
---   :state   hash    floor: the highest id ever; the pauses; keys: how many are remembered; keys_step: when that was
---                    last gone over
+--   :state   hash    floor: the highest id ever; the pauses; in partition 0 partitions: how many there are; keys: how
+--                    many are remembered; keys_step: when that was last gone over
 --   :keys    hash    ten minutes -> how many idempotency keys of theirs are remembered; :state has the sum
 --   :idem:H  string  the first answer to the request with key hash H: u64 time, payload hash, answer, u64 position
 local P = KEYS[1]
