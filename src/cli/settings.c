@@ -1,8 +1,11 @@
 /* settings.c - see settings.h. */
 #include "cli/settings.h"
 
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "base/auto.h"
 #include "base/log.h"
 #include "role/access_log.h"
 
@@ -21,12 +24,46 @@ int settings_load(const struct settings *s, struct config **ret_config, struct e
 	return config_load(&source, ret_config, e);
 }
 
+/* --set names another directory, where another configuration may be. */
+static int load_there(struct settings *s, struct config **config, struct err *e)
+{
+	AUTO(free_auto) char *named = strdup((*config)->data);
+	if (!named)
+		return err_oom(e);
+	config_free(TAKE(*config));
+	if (settings_load(s, config, e) < 0)
+		return -1;
+	if ((*config)->data && strcmp((*config)->data, named) == 0)
+		return 0;
+	return err_set(e, ERR_REJECT,
+		"the configuration in a data directory cannot name another one ('%s'): use --data, or --config",
+		named);
+}
+
+/* Goes to the directory that the configuration names as `data`, unless --data has the last word. */
+static int follow_data(struct settings *s, struct config **config, struct err *e)
+{
+	struct paths there;
+	if (s->data || !(*config)->data)
+		return 0;
+	if (paths_init((*config)->data, &there, e) < 0)
+		return -1;
+	bool elsewhere = strcmp(there.data, s->paths.data) != 0;
+	paths_clear(&s->paths);
+	s->paths = there;
+	return elsewhere && !s->file ? load_there(s, config, e) : 0;
+}
+
 int settings_open(struct settings *s, struct config **ret_config, struct err *e)
 {
 	if (paths_init(s->data, &s->paths, e) < 0)
 		return -1;
-	if (settings_load(s, ret_config, e) >= 0)
+	struct config *config = NULL;
+	if (settings_load(s, &config, e) >= 0 && follow_data(s, &config, e) >= 0) {
+		*ret_config = config;
 		return 0;
+	}
+	config_free(config);
 	struct err ignored;
 	s->misused = config_check_sets(s->sets.items, s->sets.count, &ignored) < 0;
 	return -1;

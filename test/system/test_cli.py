@@ -1,5 +1,6 @@
 """The command line: overview, help, exit codes, JSON, certificates, configuration."""
 import json
+import os
 import re
 import stat
 import subprocess
@@ -315,6 +316,26 @@ def test_config_file_environment_and_set(tmp_path):
     assert str(shown(SEALPOST_MAX_ATTEMPTS="8")["max_attempts"]) == "8"
     assert str(shown("--set", "max_attempts=9", SEALPOST_MAX_ATTEMPTS="8")["max_attempts"]) == "9"
     assert run_cli("config", "check", "--config", config).returncode == OK
+
+
+def test_the_data_directory_may_stand_in_the_configuration(tmp_path):
+    config, here, there = tmp_path / "sealpost.yaml", tmp_path / "here", tmp_path / "there"
+    config.write_text(f"data: {here}\n")
+    run_cli("init", "--config", config)
+    assert (here / "ca/ca.pem").exists()
+    run_cli("init", "--config", config, "--data", there)
+    assert (there / "ca/ca.pem").exists(), "--data has the last word"
+    (there / "sealpost.yaml").write_text("max_attempts: 7\n")
+    shown = json.loads(run_cli("config", "show", "--json", "--set", f"data={there}").stdout)
+    assert str(shown["max_attempts"]) == "7", "the file in the directory that --set names"
+
+
+@pytest.mark.skipif(os.path.isdir("/var/lib/sealpost"), reason="here the default is another directory")
+def test_a_data_directory_cannot_name_another(tmp_path):
+    (tmp_path / "sealpost").mkdir()
+    (tmp_path / "sealpost/sealpost.yaml").write_text(f"data: {tmp_path / 'there'}\n")
+    result = run_cli("config", "show", env={"XDG_DATA_HOME": str(tmp_path)}, check=False)
+    assert result.returncode == FAILED and "--data" in result.stderr and "there" in result.stderr
 
 
 @pytest.mark.parametrize("text,named", [
