@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/auto.h"
 #include "base/file.h"
@@ -67,10 +68,20 @@ static int write_issued(const struct issue *in, const json_t *answer, struct err
 	buf_init(&chain, FILE_BYTES);
 	buf_add_str(&chain, str_of(json_text(answer, "certificate_pem")));
 	buf_add_str(&chain, str_of(json_text(answer, "issuer_pem")));
-	if (buf_check(&chain, e) < 0 || dir_make(in->out, 0755, e) < 0 ||
-		(in->p12 ? write_p12 : write_pair)(in, answer, buf_str(&chain), e) < 0)
+	if (buf_check(&chain, e) >= 0 &&
+		(in->p12 ? write_p12 : write_pair)(in, answer, buf_str(&chain), e) >= 0 &&
+		write_file(in, "ca", ".pem", 0644, str_of(json_text(answer, "ca_pem")), e) >= 0)
+		return 0;
+	return err_context(e, "certificate %s is issued, but could not be saved; revoke it and try again",
+		json_text(answer, "serial"));
+}
+
+/* Before anything is issued that could then not be saved. */
+static int prepare_directory(const char *path, struct err *e)
+{
+	if (dir_make(path, 0755, e) < 0)
 		return -1;
-	return write_file(in, "ca", ".pem", 0644, str_of(json_text(answer, "ca_pem")), e);
+	return access(path, W_OK | X_OK) < 0 ? err_sys(e, ERR_FATAL, "write to '%s'", path) : 0;
 }
 
 /* Adds what both requests may hold: lifetime, and the key to certify or the kind of key to make. */
@@ -80,10 +91,10 @@ static int add_key(const struct issue *in, json_t *body, struct err *e)
 	buf_init(&csr, FILE_BYTES);
 	if (in->days)
 		json_object_set_new(body, "days", json_integer(in->days));
-	if (!in->csr) {
+	if (in->key_type)
 		json_object_set_new(body, "key_type", json_string(in->key_type));
+	if (!in->csr)
 		return 0;
-	}
 	if (file_read(in->csr, FILE_BYTES, &csr, e) < 0)
 		return -1;
 	json_t *text = json_stringn(csr.p, csr.n);
@@ -119,7 +130,8 @@ static int order(struct issue *in, const char *path, json_t *body, struct err *e
 	struct admin *admin = NULL;
 	if (!body)
 		return err_set(e, ERR_REJECT, "names must be valid UTF-8");
-	if (add_key(in, body, e) < 0 || admin_open(&in->settings, &admin, e) < 0)
+	if (add_key(in, body, e) < 0 || prepare_directory(in->out, e) < 0 ||
+		admin_open(&in->settings, &admin, e) < 0)
 		return -1;
 	int rc = admin_call(admin, "POST", path, body, &answer, e);
 	if (rc >= 0)
@@ -128,6 +140,18 @@ static int order(struct issue *in, const char *path, json_t *body, struct err *e
 		print_issued(in, answer);
 	admin_close(admin);
 	return rc;
+}
+
+/* Digits and dots are meant as an address; as a name, no client would look for them. */
+static const char *mistyped_address(const struct arg_list *names)
+{
+	unsigned char octets[sizeof(struct in_addr)];
+	for (size_t i = 0; i < names->count; i++) {
+		const char *name = names->items[i];
+		if (!name[strspn(name, "0123456789.")] && inet_pton(AF_INET, name, octets) != 1)
+			return name;
+	}
+	return NULL;
 }
 
 /* What the certificate of a listener answers to, addresses apart from names. */
@@ -167,6 +191,8 @@ static int run(struct issue *in, const char *command, const char *path, json_t *
 	if (!names_a_file(in->name))
 		return cli_usage_error(
 			command, "'%s' is not a name: letters, digits, '.', '_' and '-'", in->name);
+	if (in->key_type && in->csr)
+		return cli_usage_error(command, "--key makes a key, --csr brings one; give one of them");
 	if (in->p12 && in->csr)
 		return cli_usage_error(command, "--p12 needs the key, which with --csr stays where it is");
 	if (in->password_file && !in->p12)
@@ -196,7 +222,7 @@ static int run(struct issue *in, const char *command, const char *path, json_t *
 
 static int cmd_issue(int argc, char **argv)
 {
-	struct issue in = {.role = "client", .domain = "default", .key_type = "ec:P-256", .out = "."};
+	struct issue in = {.role = "client", .domain = "default", .out = "."};
 	struct arg_list names = {.count = 0};
 	const struct arg options[] = {
 		ADMIN_OPTIONS(in.settings),
@@ -207,7 +233,7 @@ static int cmd_issue(int argc, char **argv)
 			"proxy, server: DNS name or address that clients reach it by; may be given again"},
 		{"days", ARG_INT, &in.days, "N", "lifetime; default cert_days", 1, DAYS_MAX},
 		{"key", ARG_TEXT, &in.key_type, "TYPE",
-			"ec:P-256, ec:P-384, ed25519, rsa:2048, rsa:3072 or rsa:4096"},
+			"ec:P-256 (default), ec:P-384, ed25519, rsa:2048, rsa:3072 or rsa:4096"},
 		FILE_OPTIONS(in),
 		{0},
 	};
@@ -226,6 +252,9 @@ static int cmd_issue(int argc, char **argv)
 	int code;
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
+	if (mistyped_address(&names))
+		return cli_usage_error(
+			a.command, "--san: '%s' is not an IP address", mistyped_address(&names));
 	in.name = a.rest[0];
 	AUTO(json_auto)
 	json_t *body = json_pack("{s:s, s:s, s:s}", "name", in.name, "domain", in.domain, "role", in.role);
@@ -238,7 +267,7 @@ static int cmd_issue(int argc, char **argv)
 
 static int renew_by_hand(int argc, char **argv)
 {
-	struct issue in = {.key_type = "ec:P-256", .out = "."};
+	struct issue in = {.out = "."};
 	const struct arg options[] = {
 		ADMIN_OPTIONS(in.settings),
 		{"role", ARG_TEXT, &in.role, "R", "of this role, where a name has several"},

@@ -254,7 +254,8 @@ static int find_domain(struct job *j, struct store_token *token, struct err *e)
 			client.status == CLIENT_REMOVED ? "removed; add it again"
 							: "suspended; resume it first");
 	if (token->domain.n && !str_eq(token->domain, client.domain))
-		return err_set(e, ERR_CONFLICT, "the client exists in another domain");
+		return err_set(e, ERR_CONFLICT, "the client exists in another domain, '%.*s'",
+			STR_ARG(client.domain));
 	token->domain = client.domain;
 	return 0;
 }

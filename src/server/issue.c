@@ -54,6 +54,31 @@ int server_domain_is_new(struct server *s, const struct server_order *order, boo
 	return 0;
 }
 
+/* Before anything is signed: what the store would refuse, and a removed client, whose certificate nobody would let in. */
+static int check_client(struct server *s, const struct server_order *order, struct err *e)
+{
+	AUTO(arena_auto) struct arena arena;
+	struct store_client there;
+	struct err why = ERR_INIT;
+	arena_init(&arena, JOB_ARENA_BYTES);
+	if (order->role != ROLE_CLIENT)
+		return 0;
+	if (store_read_client(s->store, order->name, &arena, &there, &why) < 0) {
+		if (why.kind == ERR_NOT_FOUND)
+			return 0;
+		*e = why;
+		return -1;
+	}
+	if (!str_eq(there.domain, order->domain))
+		return err_set(e, ERR_CONFLICT, "the client exists in another domain, '%.*s'",
+			STR_ARG(there.domain));
+	if (there.status == CLIENT_REMOVED)
+		return err_set(e, ERR_CONFLICT,
+			"the client was removed; to bring it back: sealpost client add %.*s --domain %.*s",
+			STR_ARG(there.name), STR_ARG(there.domain));
+	return 0;
+}
+
 static int register_cert(
 	struct server *s, const struct server_order *order, const struct ca_issued *issued, struct err *e)
 {
@@ -111,7 +136,7 @@ static int audit_issue(struct server *s, const struct server_actor *actor, const
 int server_issue(struct server *s, const struct server_actor *actor, const struct server_order *order,
 	struct ca_issued *ret, struct err *e)
 {
-	if (server_check_order(s, order, e) < 0)
+	if (server_check_order(s, order, e) < 0 || check_client(s, order, e) < 0)
 		return -1;
 	struct ca_request request = {
 		.role = order->role,

@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from client import Client, curl
-from daemon import CLIENT, CommandFailed, Identity, Site, craft_cert
+from daemon import CLIENT, CommandFailed, Identity, Site, craft_cert, run_cli
 from test_identity import crafted
 from waiting import eventually
 
@@ -448,6 +448,40 @@ def test_a_suspended_client_is_out_until_it_is_resumed(site):
     with site.client() as client:
         assert client.post().status == 202
     assert site.daemon.cli("client", "suspend", "nobody", check=False).returncode == 3
+
+
+def test_a_name_that_is_taken_or_was_removed_gets_no_certificate(site, tmp_path):
+    identity, daemon = site.new_identity(), site.daemon
+    issue = ["cert", "issue", identity.name, "--out", tmp_path]
+    other = daemon.cli(*issue, "--domain", "elsewhere.example", check=False)
+    assert other.returncode == 1 and "in another domain, 'example.com'" in other.stderr
+    daemon.cli("client", "remove", identity.name)
+    gone = daemon.cli(*issue, "--domain", "example.com", check=False)
+    assert gone.returncode == 1 and f"client add {identity.name} --domain example.com" in gone.stderr
+    assert [c["status"] for c in daemon.json("client", "show", identity.name)["certificates"]] == ["revoked"]
+    daemon.cli("client", "add", identity.name, "--domain", "example.com")
+    daemon.cli(*issue, "--domain", "example.com")
+    assert verdict(daemon, tmp_path / f"{identity.name}.pem")["accepted"]
+
+
+def test_nothing_is_issued_that_could_not_be_saved(shared, tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert shared.daemon.cli("cert", "issue", "unsaved", "--out", out, check=False).returncode != 0
+    # Found too late: the command says what is to be done.
+    (tmp_path / "unsaved.pem").mkdir()
+    late = shared.daemon.cli("cert", "issue", "unsaved", "--out", tmp_path, check=False)
+    serials = [c["serial"] for c in shared.daemon.json("cert", "list") if c["name"] == "unsaved"]
+    assert late.returncode == 1 and len(serials) == 1 and f"certificate {serials[0]} is issued" in late.stderr
+
+
+@pytest.mark.parametrize("args, word", [
+    (("--csr", "request.pem", "--key", "rsa:2048"), "--csr"),
+    (("--role", "proxy", "--san", "192.0.2.300"), "'192.0.2.300' is not an IP address"),
+])
+def test_contradictions_are_usage_errors(tmp_path, args, word):
+    result = run_cli("cert", "issue", "contrary", "--out", tmp_path / "out", *args, check=False)
+    assert result.returncode == 2 and word in result.stderr and not (tmp_path / "out").exists()
 
 
 def test_a_proxys_certificate_carries_its_names(shared):
