@@ -34,9 +34,11 @@ enum {
 };
 
 struct renewal {
-	const char *cert_path, *key_path, *ca_path, *url, *key_type, *run, *textfile;
+	const char *cert_path, *key_path, *ca_path, *url, *run, *textfile;
+	const char *key_type; /* of a new key; NULL: the usual one */
 	int64_t timeout_s;
 	bool force, watch, reuse_key;
+	bool untold; /* renewed, but the program that sends does not know it yet */
 
 	/* of what is there now */
 	struct wall not_before, not_after;
@@ -90,20 +92,37 @@ static int take_key(const struct renewal *r, struct exchange *x, struct err *e)
 {
 	AUTO(buf_auto) struct buf spki;
 	buf_init(&spki, KEY_BYTES);
+	const char *type = r->key_type ? r->key_type : "ec:P-256";
 	if (r->reuse_key ? file_read(r->key_path, KEY_BYTES, &x->key_pem, e) < 0
-			 : ca_generate_key(str_of(r->key_type), &x->key_pem, &spki, e) < 0)
+			 : ca_generate_key(str_of(type), &x->key_pem, &spki, e) < 0)
 		return -1;
 	return est_key_read(buf_str(&x->key_pem), &x->key, e);
+}
+
+/* What is there, and whether it belongs together: libcurl would blame the server. */
+static int read_old(const struct renewal *r, struct exchange *x, struct err *e)
+{
+	AUTO(buf_wipe_auto) struct buf pem;
+	AUTO(EVP_PKEY_free_auto) EVP_PKEY *key = NULL;
+	buf_init(&pem, KEY_BYTES);
+	if (x509_read_file(r->cert_path, &x->old, e) < 0 || file_read(r->key_path, KEY_BYTES, &pem, e) < 0 ||
+		file_read(r->ca_path, FILE_BYTES, &x->anchors, e) < 0)
+		return -1;
+	if (est_key_read(buf_str(&pem), &key, e) < 0)
+		return err_context(e, "'%s'", r->key_path);
+	if (x509_read_pem(buf_str(&x->anchors), &x->roots, e) < 0)
+		return err_context(e, "'%s'", r->ca_path);
+	bool fits = X509_check_private_key(sk_X509_value(x->old, 0), key) == 1;
+	ERR_clear_error();
+	return fits ? 0
+		    : err_set(e, ERR_REJECT, "'%s' is not the private key of '%s'", r->key_path,
+			      r->cert_path);
 }
 
 /* New trust first: the new certificate may be by an issuer that ca.pem does not have yet. */
 static int fetch(const struct renewal *r, struct exchange *x, struct err *e)
 {
 	struct est_peer peer = {.url = r->url, .timeout_ms = (long)r->timeout_s * 1000};
-	if (x509_read_file(r->cert_path, &x->old, e) < 0 ||
-		file_read(r->ca_path, FILE_BYTES, &x->anchors, e) < 0 ||
-		x509_read_pem(buf_str(&x->anchors), &x->roots, e) < 0)
-		return -1;
 	peer.anchors = buf_str(&x->anchors);
 	if (est_cacerts(&peer, &x->shown, e) < 0 || est_trusted(x->shown, x->roots, &x->ca_pem, e) < 0)
 		return -1;
@@ -124,7 +143,7 @@ static int keep(const struct renewal *r, struct exchange *x, struct err *e)
 }
 
 /* Tells the program that uses the certificate. */
-static int run_hook(const struct renewal *r, struct err *e)
+static int run_hook(struct renewal *r, struct err *e)
 {
 	if (!r->run)
 		return 0;
@@ -145,7 +164,10 @@ static int run_hook(const struct renewal *r, struct err *e)
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
 			return err_sys(e, ERR_FATAL, "wait for '%s'", r->run);
-	return status == 0 ? 0 : err_set(e, ERR_FATAL, "renewed, but '%s' failed", r->run);
+	if (status != 0)
+		return err_set(e, ERR_FATAL, "renewed, but '%s' failed", r->run);
+	r->untold = false;
+	return 0;
 }
 
 static int renew(struct renewal *r, struct err *e)
@@ -155,7 +177,9 @@ static int renew(struct renewal *r, struct err *e)
 	buf_init(&x.key_pem, KEY_BYTES);
 	buf_init(&x.chain_pem, FILE_BYTES);
 	buf_init(&x.ca_pem, FILE_BYTES);
-	int rc = take_key(r, &x, e);
+	int rc = read_old(r, &x, e);
+	if (rc >= 0)
+		rc = take_key(r, &x, e);
 	if (rc >= 0)
 		rc = fetch(r, &x, e);
 	if (rc >= 0)
@@ -164,6 +188,7 @@ static int renew(struct renewal *r, struct err *e)
 	if (rc < 0)
 		return -1;
 	r->renewed_at = clock_wall(&clock_system);
+	r->untold = r->run != NULL;
 	return look(r, e) < 0 ? -1 : run_hook(r, e);
 }
 
@@ -237,7 +262,8 @@ static struct wall attempt(struct renewal *r)
 {
 	struct err e = ERR_INIT;
 	char until[RFC3339_BYTES];
-	bool done = renew(r, &e) >= 0;
+	/* A command that fails must not cost a certificate each time that it is tried again. */
+	bool done = (r->untold && !is_due(r) ? run_hook(r, &e) : renew(r, &e)) >= 0;
 	struct wall now = clock_wall(&clock_system);
 	bool urgent = renewal_urgent(r->not_before, r->not_after, now);
 	wall_format(r->not_after, until);
@@ -283,7 +309,7 @@ static int open_log(struct err *e)
 
 int cmd_renew(int argc, char **argv)
 {
-	struct renewal r = {.key_type = "ec:P-256", .timeout_s = TIMEOUT_S};
+	struct renewal r = {.timeout_s = TIMEOUT_S};
 	const struct arg options[] = {
 		{"url", ARG_TEXT, &r.url, "U", "the main server: https://HOST:8000"},
 		{"cert", ARG_TEXT, &r.cert_path, "FILE", "the certificate to renew"},
@@ -293,7 +319,7 @@ int cmd_renew(int argc, char **argv)
 		{"watch", ARG_FLAG, &r.watch, NULL, "stay, and renew whenever it is due"},
 		{"reuse-key", ARG_FLAG, &r.reuse_key, NULL, "keep the private key; default: a new one"},
 		{"key-type", ARG_TEXT, &r.key_type, "TYPE",
-			"of the new key: ec:P-256, ec:P-384, ed25519, rsa:2048, …"},
+			"of the new key: ec:P-256 (default), ec:P-384, ed25519, rsa:2048, …"},
 		{"run", ARG_TEXT, &r.run, "COMMAND",
 			"after a renewal, by the shell: tell the program that sends"},
 		{"textfile", ARG_TEXT, &r.textfile, "FILE", "with --watch: metrics for a node exporter"},
@@ -314,6 +340,10 @@ int cmd_renew(int argc, char **argv)
 		return code;
 	if (!r.url || !r.cert_path || !r.key_path || !r.ca_path)
 		return cli_usage_error("renew", "--url, --cert, --key and --ca are needed");
+	if (r.reuse_key && r.key_type)
+		return cli_usage_error("renew", "--key-type is for a new key, --reuse-key keeps the old one");
+	if (r.textfile && !r.watch)
+		return cli_usage_error("renew", "--textfile needs --watch");
 	struct err e = ERR_INIT;
 	if (look(&r, &e) < 0)
 		return cli_fail("renew", &e);

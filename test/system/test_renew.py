@@ -160,6 +160,24 @@ def test_refusals(site, device, tmp_path):
     assert renew(site.daemon, other, "--force", check=False).returncode == 4
 
 
+def test_files_that_do_not_fit_are_named(site, device, tmp_path):
+    other = site.new_identity()
+    cases = [({"key": other.key}, f"'{other.key}' is not the private key of '{device.cert}'"),
+             ({"key": tmp_path / "none.key"}, "none.key"),
+             ({"key": device.ca}, f"'{device.ca}': private key"),
+             ({"ca": device.key}, f"'{device.key}': no certificate")]
+    for changed, says in cases:
+        files = {"cert": device.cert, "key": device.key, "ca": device.ca} | changed
+        result = run_cli("renew", "--url", site.daemon.ready["server"], "--force",
+                         *(word for name, file in files.items() for word in (f"--{name}", file)), check=False)
+        assert result.returncode in (1, 3) and says in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("options", [("--reuse-key", "--key-type", "rsa:2048"), ("--textfile", "renew.prom")])
+def test_contradictions_are_usage_errors(site, device, options):
+    assert renew(site.daemon, device, *options, check=False).returncode == 2
+
+
 # --- devices that were off ---
 
 @pytest.mark.parametrize("grace, ended, works", [("0s", 2, False), ("30d", 2, True), ("1d", 2, False)])
