@@ -106,6 +106,7 @@ static const struct {
 	{CURLE_OPERATION_TIMEDOUT, ERR_RETRY},
 	{CURLE_SEND_ERROR, ERR_RETRY},
 	{CURLE_RECV_ERROR, ERR_RETRY},
+	{CURLE_SSL_CONNECT_ERROR, ERR_RETRY}, /* without an alert: cut, as by a server that restarts */
 	{CURLE_GOT_NOTHING, ERR_RETRY},
 	{CURLE_PARTIAL_FILE, ERR_RETRY},
 	{CURLE_OUT_OF_MEMORY, ERR_RETRY},
@@ -121,7 +122,8 @@ int https_error(CURLcode code, const struct https_failure *failure, const char *
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
 		if (kinds[i].code == code)
 			kind = kinds[i].kind;
-	return err_set(e, kind, "%s: %s", url, *failure->text ? failure->text : curl_easy_strerror(code));
+	return err_set(e, kind, "%s: %s%s", url, *failure->text ? failure->text : curl_easy_strerror(code),
+		code == CURLE_SSL_CONNECT_ERROR ? "; 'sealpost tls check' tells more" : "");
 }
 
 int https_get(
