@@ -36,8 +36,9 @@ static int judge_peer(X509_STORE_CTX *ctx, void *arg)
 	struct err e = ERR_INIT;
 	if (verify_context(ctx, &c->policy, &result, &e))
 		return 1;
+	const char *rule = result.outcome == VERIFY_ROLE ? "it is not a main server's" : result.rule;
 	snprintf(c->refused, sizeof(c->refused), "%s (%s)", verify_outcome_name(result.outcome),
-		result.rule ? result.rule : "");
+		rule ? rule : "");
 	return 0;
 }
 
@@ -167,6 +168,7 @@ static int status_to_err(const struct client *c, long status, struct err *e)
 	enum err_kind kind = status == 401 || status == 403   ? ERR_FORBIDDEN
 			     : status == 404                  ? ERR_NOT_FOUND
 			     : status == 429 || status >= 500 ? ERR_RETRY
+			     : status < 400                   ? ERR_RETRY /* a redirection is not followed */
 							      : ERR_REJECT;
 	err_set(e, kind, "%s answered %ld%s%s", c->url, status, detail ? ": " : "", detail ? detail : "");
 	if (e && kind == ERR_RETRY &&
@@ -252,8 +254,10 @@ int client_call(struct client *c, const char *method, const char *path, struct s
 	curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (status < 200 || status > 299)
 		return status_to_err(c, status, e);
-	if (json_read(buf_str(&c->answer), ret, e) < 0)
-		return err_context(e, "%s", c->url);
+	/* That says nothing of the request: it must not cost a message an attempt. */
+	struct err why = ERR_INIT;
+	if (json_read(buf_str(&c->answer), ret, &why) < 0)
+		return err_set(e, ERR_RETRY, "%s: its answer makes no sense: %s", c->url, why.text);
 	return 0;
 }
 

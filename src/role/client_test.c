@@ -33,7 +33,7 @@ static void refuses_a_server_that_is_not_the_main_server(void **state)
 		enum fake_certificate which;
 		const char *why;
 	} cases[] = {
-		{FAKE_WRONG_ROLE, "certificate is refused: role"},
+		{FAKE_WRONG_ROLE, "certificate is refused: role (it is not a main server's)"},
 		{FAKE_WRONG_NAME, "subject name matches target host name 'localhost'"},
 		{FAKE_EXPIRED, "certificate is refused: expired"},
 		{FAKE_OTHER_CA, "certificate is refused: unknown_ca"},
@@ -64,6 +64,7 @@ static void an_answer_becomes_an_error_of_its_kind(void **state)
 		enum err_kind kind;
 		int64_t retry_after_ms;
 	} cases[] = {
+		{302, NULL, ERR_RETRY, 0},
 		{400, NULL, ERR_REJECT, 0},
 		{401, NULL, ERR_FORBIDDEN, 0},
 		{403, NULL, ERR_FORBIDDEN, 0},
@@ -90,6 +91,23 @@ static void an_answer_becomes_an_error_of_its_kind(void **state)
 		assert_non_null(strstr(e.text, "in other words"));
 	}
 	assert_int_equal(fake_connections(server), before + 1);
+	client_free(client);
+	fake_close(server);
+}
+
+/* As an outage, not as the fault of what was sent. */
+static void an_answer_that_makes_no_sense_is_no_refusal(void **state)
+{
+	struct fake_main_server *server;
+	struct client *client;
+	json_t *answer;
+	struct err e = ERR_INIT;
+	(void)state;
+	open_both(FAKE_GOOD, &server, &client);
+	fake_push(server, FAKE_SEALING_KEYS, 200, NULL, "<html>");
+	assert_true(client_call(client, "GET", path, no_body, TIMEOUT_MS, &answer, &e) < 0);
+	assert_int_equal(e.kind, ERR_RETRY);
+	assert_non_null(strstr(e.text, "makes no sense"));
 	client_free(client);
 	fake_close(server);
 }
@@ -191,6 +209,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(refuses_a_server_that_is_not_the_main_server),
 		cmocka_unit_test(an_answer_becomes_an_error_of_its_kind),
+		cmocka_unit_test(an_answer_that_makes_no_sense_is_no_refusal),
 		cmocka_unit_test(a_reload_makes_one_new_connection),
 		cmocka_unit_test(a_cancelled_call_ends_at_once),
 		cmocka_unit_test(a_call_has_an_end),
