@@ -218,7 +218,8 @@ static const struct refusal route_refusals[] = {
 	[ROUTER_NOT_FOUND] = {NULL, PROBLEM_NOT_FOUND, true, false},
 	[ROUTER_METHOD] = {NULL, PROBLEM_METHOD_NOT_ALLOWED, true, false},
 	[ROUTER_UNAUTHENTICATED] = {NULL, PROBLEM_AUTHENTICATION_REQUIRED, true, false},
-	[ROUTER_FORBIDDEN] = {NULL, PROBLEM_FORBIDDEN, true, false},
+	[ROUTER_FORBIDDEN] = {"the role in the certificate is another one than this route is for",
+		PROBLEM_FORBIDDEN, true, false},
 };
 
 static void refuse_peer(struct request *r, enum conn_verdict verdict)
