@@ -212,7 +212,7 @@ struct queue_stats {
 	bool spooling; /* it is now */
 	uint64_t spooled, spool_outages;
 	struct wall spooled_accepted_at; /* of the oldest in the spool; .ms == 0 when empty */
-	char spool_reason[160];
+	char spool_reason[256];
 };
 
 /* redrive and purge of dead letters: by id, or by filter (state is taken as failed), at most `max` a call. */
@@ -261,11 +261,11 @@ struct queue_glance {
 	bool accept_paused, delivery_paused;
 	char accept_reason[128], delivery_reason[128];
 	bool healthy;      /* the last commit succeeded */
-	char trouble[160]; /* why not */
+	char trouble[256]; /* why not */
 	bool spooling;     /* accepting, but into the spool: the engine is away */
 	uint64_t spooled, spool_outages;
 	struct wall spooled_accepted_at;
-	char spool_reason[160];
+	char spool_reason[256];
 	struct group_stats group;
 };
 void queue_glance(const struct queue *q, struct queue_glance *ret);

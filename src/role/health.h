@@ -18,7 +18,7 @@ enum health_status { HEALTH_OK, HEALTH_DEGRADED, HEALTH_FAILED };
 
 struct health_report {
 	enum health_status status;
-	char detail[200];
+	char detail[360]; /* more than what a queue says of itself */
 };
 
 struct health;
