@@ -216,6 +216,10 @@ static int client_options_from(
 {
 	if (!config->server_url)
 		return err_set(e, ERR_REJECT, "server_url is not set: where does the main server listen?");
+	if (!str_starts(str_of(config->server_url), STR("https://")))
+		return err_set(e, ERR_REJECT,
+			"server_url: '%s' does not begin with https://, as in https://HOST:8000",
+			config->server_url);
 	*ret = (struct client_options){
 		.url = config->server_url,
 		.cert_file = a->cert_file,

@@ -93,6 +93,13 @@ def test_settings_that_cannot_be(setting, tmp_path):
     assert not (tmp_path / "data").exists(), "nothing is made before the settings are understood"
 
 
+@pytest.mark.parametrize("url,named", [("", "is not set"), ("main:8000", "https://HOST"), ("http://main:8000", "https://HOST")])
+def test_a_role_alone_needs_to_know_the_main_server(url, named, tmp_path):
+    result = run_cli("worker", "--data", tmp_path / "data", "--set", "queue_driver=redis", "--set", f"server_url={url}",
+                     check=False)
+    assert result.returncode == FAILED and "server_url" in result.stderr and named in result.stderr
+
+
 def test_a_misspelt_option_is_told_the_nearest():
     result = run_cli("up", "--set", "retry_intervall=3s", check=False)
     assert "retry_interval" in result.stderr.replace("retry_intervall", "")
