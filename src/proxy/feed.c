@@ -46,6 +46,7 @@ struct feed {
 	pthread_mutex_t lock; /* guards the rest */
 	pthread_cond_t wakeup;
 	bool stopping, reached;
+	bool lost; /* the log has said that it is not reached */
 	char trouble[200];
 	struct wall confirmed_at; /* .ms == 0: not known */
 };
@@ -181,15 +182,16 @@ static int prune(struct feed *f, struct err *e)
 static void note_outcome(struct feed *f, int rc, const struct err *e)
 {
 	pthread_mutex_lock(&f->lock);
-	bool was_reached = f->reached, stopping = f->stopping;
+	bool was_reached = f->reached, was_lost = f->lost, stopping = f->stopping;
 	f->reached = rc >= 0;
+	f->lost = rc < 0;
 	if (rc >= 0)
 		f->confirmed_at = clock_wall(f->clock);
 	snprintf(f->trouble, sizeof(f->trouble), "%.199s", rc < 0 ? e->text : "");
 	pthread_mutex_unlock(&f->lock);
 	if (stopping)
 		return;
-	if (was_reached && rc < 0)
+	if (!was_lost && rc < 0)
 		log_event(LOG_WARN, "feed.lost", LF_ERR(e));
 	else if (!was_reached && rc >= 0)
 		log_event(LOG_INFO, "feed.followed", LF_INT("change", copy_mark(f->copy)->change));

@@ -48,10 +48,18 @@ static void give_up(const struct worker *w, struct queue_settlement *ret, const 
 			series_add(w->dead[r], 1);
 }
 
-/* One message's verdict, by what the destination said and by policy. */
-static void judge(const struct worker *w, const struct delivery_item *item, struct wall now,
-	struct queue_settlement *ret)
+/* Why it is given up, and what its last attempt came to: that is what an operator has to look into. */
+static const char *last_straw(struct arena *arena, const char *exhausted, const char *reason)
 {
+	const char *both = *reason ? arena_printf(arena, "%s: %s", exhausted, reason) : NULL;
+	return both ? both : exhausted;
+}
+
+/* One message's verdict, by what the destination said and by policy. */
+static void judge(
+	struct delivery *d, const struct delivery_item *item, struct wall now, struct queue_settlement *ret)
+{
+	const struct worker *w = d->worker;
 	const struct policy *policy = policies_of(w->policies, item->sealed->domain);
 	const char *exhausted;
 	switch (item->outcome) {
@@ -68,7 +76,7 @@ static void judge(const struct worker *w, const struct delivery_item *item, stru
 	}
 	exhausted = policy_exhausted(policy, item->attempt_count + 1, item->sealed->accepted_at, now);
 	if (exhausted) {
-		give_up(w, ret, exhausted, exhausted);
+		give_up(w, ret, exhausted, last_straw(&d->arena, exhausted, item->reason));
 		return;
 	}
 	ret->verdict = QUEUE_RETRY;
@@ -82,7 +90,7 @@ static void judge_all(struct delivery *d, unsigned count)
 	struct wall now = clock_wall(w->clock);
 	pthread_rwlock_rdlock(&w->policies_lock);
 	for (unsigned i = 0; i < count; i++)
-		judge(w, &d->items[i], now, &d->settlements[i]);
+		judge(d, &d->items[i], now, &d->settlements[i]);
 	pthread_rwlock_unlock(&w->policies_lock);
 }
 
@@ -344,6 +352,18 @@ static void give_back(struct delivery *d, const struct queue_lease *lease)
 	settle(d);
 }
 
+/* One line for an outage of the queue, not one for each thread and second of it. */
+static void note_leasing(struct worker *w, int rc, const struct err *e)
+{
+	bool failed = rc < 0;
+	if (atomic_exchange(&w->lease_failed, failed) == failed)
+		return;
+	if (failed)
+		log_event(LOG_WARN, "worker.lease_failed", LF_ERR(e));
+	else
+		log_event(LOG_INFO, "worker.leasing_again");
+}
+
 void delivery_run(struct delivery *d)
 {
 	struct worker *w = d->worker;
@@ -361,9 +381,10 @@ void delivery_run(struct delivery *d)
 		.wait_ms = LEASE_WAIT_MS,
 		.arena = &d->arena,
 	};
-	if (queue_wait(w->queue, QUEUE_LEASE, &lease.op, &e) < 0) {
+	int rc = queue_wait(w->queue, QUEUE_LEASE, &lease.op, &e);
+	note_leasing(w, rc, &e);
+	if (rc < 0) {
 		breaker_unused(&w->breaker, &g);
-		log_event(LOG_WARN, "worker.lease_failed", LF_ERR(&e));
 		worker_pause(w, LEASE_FAILED_MS);
 	} else if (lease.count == 0) {
 		breaker_unused(&w->breaker, &g);

@@ -29,7 +29,8 @@ struct worker {
 	struct keeper *keeper;
 	series_t results[DELIVERY_OUTCOMES], released;
 	series_t dead[DEAD_REASONS];
-	atomic_uint in_flight; /* messages with the destination */
+	atomic_uint in_flight;    /* messages with the destination */
+	atomic_bool lease_failed; /* the last one did, and the log has said so */
 
 	pthread_rwlock_t policies_lock; /* guards the next */
 	struct policies *policies;

@@ -236,10 +236,19 @@ def test_redis_away_is_503_and_then_over(small):
         assert refused.status == 503 and int(refused.header("Retry-After")) >= 1
         assert "redis" not in refused.json["detail"] and "127.0.0.1" not in refused.json["detail"]
         eventually(lambda: client.get("/readyz").status == 503, "not ready")
+        eventually(lambda: "worker.lease_failed" in small.worker.log(), "the worker's log says so")
         small.redis.start()
         eventually(lambda: client.get("/readyz").status == 200, "ready again")
         answer = eventually(lambda: (a := client.post()).status == 202 and a, "accepted again")
     all_delivered(small, ids + [answer.json["message_id"]])
+    eventually(lambda: "worker.leasing_again" in small.worker.log(), "the worker's log has its end")
+    assert small.worker.log().count("worker.lease_failed") <= 2, "not a line for each thread and second"
+
+
+def test_a_proxy_says_that_it_never_reached_the_main_server(make_roles):
+    proxy = make_roles(settings=SOON).proxies[0]
+    proxy.spawn()
+    eventually(lambda: "feed.lost" in proxy.log(), "why it does not become ready")
 
 
 def test_redis_frozen_does_not_freeze_the_proxy(make_roles):
