@@ -159,7 +159,8 @@ static int print_entry(const json_t *entry, struct err *e)
 	print_field("domain", entry, "domain");
 	print_field("status", entry, "status");
 	print_field("queued", entry, "queued_at");
-	print_field("due", entry, "due_at");
+	if (strcmp(json_text(entry, "status"), message_state_name(MESSAGE_QUEUED)) == 0)
+		print_field("due", entry, "due_at");
 	printf("%-10s %lld\n", "attempts", (long long)count);
 	if (!kept)
 		return 0;
@@ -214,7 +215,8 @@ static int cmd_switch(int argc, char **argv, const char *command, const char *pa
 	const char *reason = "";
 	const struct arg options[] = {
 		ADMIN_OPTIONS(settings),
-		{"reason", ARG_TEXT, &reason, "TEXT", "kept, and shown in health and to refused clients"},
+		{"reason", ARG_TEXT, &reason, "TEXT",
+			"kept in the audit trail; a pause's is shown by health, stats and checks"},
 		{0},
 	};
 	struct args a = {.command = command,

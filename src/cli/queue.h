@@ -20,7 +20,7 @@ struct queue_choice {
 			"only those accepted longer ago than this, such as 90m or 7d"                        \
 	}
 
-/* Turns --older-than into .before. ERR_REJECT: it is no duration, or both were given. */
+/* Turns --older-than into .before. ERR_REJECT: it is no duration, .before no time, or both were given. */
 MUST_CHECK int queue_choice_settle(struct queue_choice *c, struct err *e);
 
 int cmd_queue_redrive(int argc, char **argv);

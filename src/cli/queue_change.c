@@ -16,12 +16,17 @@
 #include "cli/admin.h"
 #include "cli/queue.h"
 #include "cli/term.h"
+#include "message/uuid.h"
 
 enum { PART_MAX = 10000, RATE_MAX = 1000000, NOT_CONFIRMED = 1 };
 
 int queue_choice_settle(struct queue_choice *c, struct err *e)
 {
 	int64_t age_ms[CONFIG_DURATIONS_MAX];
+	struct wall before;
+	if (c->before && !wall_parse(str_of(c->before), &before))
+		return err_set(e, ERR_REJECT, "--before: '%s' is not a time such as 2026-01-31T12:00:00Z",
+			c->before);
 	if (!c->older_than)
 		return 0;
 	if (c->before)
@@ -134,6 +139,9 @@ static int count_and_change(struct change *c, const struct args *a, int64_t *ret
 		      : err_set(e, ERR_REJECT, "ids and filters must be valid UTF-8");
 	if (rc >= 0)
 		rc = count_them(admin, c, body, &count, e);
+	if (rc >= 0 && a->rest_count && !count)
+		rc = err_set(e, ERR_NOT_FOUND, "no dead letter has %s",
+			a->rest_count == 1 ? "this id" : "one of these ids");
 	if (rc >= 0 && c->dry_run)
 		*ret_done = count;
 	else if (rc >= 0 && !confirmed(c, count))
@@ -168,6 +176,20 @@ static int run_change(struct change *c, const struct args *a)
 	return EXIT_DONE;
 }
 
+/* Ids, or filters, or all of them: together they could mean more than was meant. */
+static int check_choice(const struct change *c, const struct args *a, struct err *e)
+{
+	const struct queue_choice *choice = &c->choice;
+	bool filtered = choice->client || choice->domain || choice->error || choice->before;
+	struct uuid id;
+	if ((a->rest_count > 0) + filtered + c->all != 1)
+		return err_set(e, ERR_REJECT, "which dead letters? Give ids, or filters, or --all");
+	for (unsigned i = 0; i < a->rest_count; i++)
+		if (!uuid_parse(str_of(a->rest[i]), &id))
+			return err_set(e, ERR_REJECT, "'%s' is not a message id", a->rest[i]);
+	return 0;
+}
+
 static int cmd_change(int argc, char **argv, struct change *c, const char *summary, const char *example)
 {
 	const struct arg options[] = {
@@ -192,11 +214,8 @@ static int cmd_change(int argc, char **argv, struct change *c, const char *summa
 	struct err e = ERR_INIT;
 	if (!args_parse(&a, argc, argv, &code))
 		return code;
-	if (queue_choice_settle(&c->choice, &e) < 0)
+	if (queue_choice_settle(&c->choice, &e) < 0 || check_choice(c, &a, &e) < 0)
 		return cli_usage_error(c->command, "%s", e.text);
-	if (!a.rest_count && !c->choice.client && !c->choice.domain && !c->choice.error &&
-		!c->choice.before && !c->all)
-		return cli_usage_error(c->command, "which dead letters? Give ids, a filter or --all");
 	return run_change(c, &a);
 }
 

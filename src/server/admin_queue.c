@@ -4,7 +4,7 @@
 #include "base/auto.h"
 #include "server/internal.h"
 
-enum { IDS_MAX = 1000, BATCH_MAX = 10000, FILTER_BYTES = 200, DETAIL_BYTES = 4096 };
+enum { IDS_MAX = 1000, BATCH_MAX = 10000, FILTER_BYTES = 200, DETAIL_BYTES = 8192, IDS_AUDITED = 100 };
 
 #define ADMIN ROLE_BIT(ROLE_ADMIN)
 
@@ -223,6 +223,21 @@ static bool take_selection(struct job *j, const json_t *in, struct selection *re
 	return true;
 }
 
+/* The first of them at least. */
+static void write_ids(struct json_out *w, const struct selection *selection)
+{
+	unsigned shown = selection->id_count < IDS_AUDITED ? selection->id_count : IDS_AUDITED;
+	char text[UUID_TEXT_BYTES];
+	json_open_array(w, "ids");
+	for (unsigned i = 0; i < shown; i++) {
+		uuid_format(&selection->ids[i], text);
+		json_put_str(w, NULL, str_of(text));
+	}
+	json_close_array(w);
+	if (selection->id_count > shown)
+		json_put_int(w, "more_ids", selection->id_count - shown);
+}
+
 /* Which ones, for the audit trail. */
 static void write_detail(struct buf *out, const struct selection *selection, uint64_t matched)
 {
@@ -236,7 +251,7 @@ static void write_detail(struct buf *out, const struct selection *selection, uin
 	json_open_object(&w, NULL);
 	json_put_int(&w, "messages", (int64_t)matched);
 	if (selection->id_count)
-		json_put_int(&w, "ids", selection->id_count);
+		write_ids(&w, selection);
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		if (texts[i].value.n)
 			json_put_str(&w, texts[i].key, texts[i].value);
@@ -265,7 +280,7 @@ static void answer_matched(
 	json_open_object(&w, NULL);
 	json_put_int(&w, "matched", (int64_t)matched);
 	json_put_bool(&w, "dry_run", selection->dry_run);
-	json_put_bool(&w, "more", !selection->id_count && matched == (uint64_t)selection->max);
+	json_put_bool(&w, "more", matched == (uint64_t)selection->max);
 	json_close_object(&w);
 }
 

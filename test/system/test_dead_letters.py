@@ -1,5 +1,4 @@
 """Dead letters: what is seen of them, and what an operator does with them."""
-import json
 import os
 import pty
 import re
@@ -12,7 +11,7 @@ from client import Client
 from daemon import binary, environment
 from waiting import eventually
 
-REFUSED_USAGE = 2
+REFUSED_USAGE, NOT_FOUND = 2, 3
 
 pytestmark = pytest.mark.everywhere
 
@@ -65,7 +64,8 @@ def test_filters(dead):
     assert listed("--error", "unknown_client") == []
     assert listed("--older-than", "1h") == []
     eventually(lambda: listed("--older-than", "10ms") == dead.ids, "all are older than 10 ms")
-    for wrong in (("--older-than", "soon"), ("--older-than", "1h", "--before", "2026-01-01T00:00:00Z")):
+    for wrong in (("--older-than", "soon"), ("--before", "yesterday"),
+                  ("--older-than", "1h", "--before", "2026-01-01T00:00:00Z")):
         assert dead.cli("queue", "dead", *wrong, check=False).returncode == REFUSED_USAGE
 
 
@@ -79,6 +79,18 @@ def test_dry_run_purge_and_audit(dead):
     rows = [r for r in dead.json("audit", "list") if r["action"] == "queue.purge"]
     assert len(rows) == 2, "a dry run leaves no trace"
     assert '"client":"other"' in str(rows).replace("'", '"').replace(" ", "")
+
+
+def test_by_id(dead):
+    assert dead.json("queue", "purge", *dead.ids[:2], "--rate", "1") == {"matched": 2, "dry_run": False}
+    assert ids_of(dead.json("queue", "dead")) == dead.ids[2:]
+    rows = [r["detail"]["ids"] for r in dead.json("audit", "list") if r["action"] == "queue.purge"]
+    assert rows == [dead.ids[:2]] * 2, "the trail says which"
+    gone = dead.cli("queue", "purge", dead.ids[0], check=False)
+    assert gone.returncode == NOT_FOUND and "no dead letter" in gone.stderr
+    for wrong in (("x",), ("--all", "--client", "other"), (dead.ids[2], "--all"), ()):
+        assert dead.cli("queue", "purge", *wrong, check=False).returncode == REFUSED_USAGE
+    assert ids_of(dead.json("queue", "dead")) == dead.ids[2:]
 
 
 def test_redriven_messages_are_delivered(dead):
