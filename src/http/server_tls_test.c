@@ -23,7 +23,7 @@
 #include "http/server.h"
 #include "tls/craft_cert.h"
 
-enum { WAIT_MS = 10000, BODY_CEILING = 300000, LARGE_BYTES = 1 << 20, CONN_ANSWER_BYTES = 8 << 20 };
+enum { WAIT_MS = 60000, BODY_CEILING = 300000, LARGE_BYTES = 1 << 20, CONN_ANSWER_BYTES = 8 << 20 };
 
 /* --- handlers --- */
 

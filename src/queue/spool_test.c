@@ -26,7 +26,7 @@ enum {
 	LEASE_MS = 60000,
 	LEASE_OVER_MS = 3600 * 1000,
 	ARENA_BYTES = 64 << 20,
-	WAIT_S = 20,
+	WAIT_S = 60,
 	MESSAGES_MAX = 5000,
 	FOR_GOOD = 1 << 30,
 };

@@ -12,7 +12,7 @@
 #include "base/auto.h"
 #include "role/fake_main_server.h"
 
-enum { TIMEOUT_MS = 10000, HOUR_MS = 3600 * 1000 };
+enum { TIMEOUT_MS = 60000, HOUR_MS = 3600 * 1000 };
 
 static const char path[] = "/internal/sealing-keys";
 static const struct str no_body = {"", 0};

@@ -11,7 +11,7 @@
 #include "http/server.h"
 #include "tls/craft_cert.h"
 
-enum { PUSHED_MAX = 64, SEEN_BYTES = 64 * 1024, WAIT_S = 10, OVER_MS = 3600 * 1000, AGE_MS = 2 * OVER_MS };
+enum { PUSHED_MAX = 64, SEEN_BYTES = 64 * 1024, WAIT_S = 60, OVER_MS = 3600 * 1000, AGE_MS = 2 * OVER_MS };
 
 struct answer {
 	int status;

@@ -67,7 +67,7 @@ static void open_fixture(struct fixture *f)
 	if (fake_open(FAKE_GOOD, &f->server, &e) < 0)
 		fail_msg("%s", e.text);
 	struct remote_options o = {
-		.client = fake_client_options(f->server), .name = "worker:1", .timeout_ms = 10000};
+		.client = fake_client_options(f->server), .name = "worker:1", .timeout_ms = 60000};
 	assert_int_equal(remote_new(&o, &f->remote, &e), 0);
 	f->destination = remote_destination(f->remote);
 	assert_int_equal(f->destination->open(f->destination->arg, &f->session, &e), 0);

@@ -107,7 +107,7 @@ class TestCurl:
 def test_node(shared):
     who = shared.identity
     result = subprocess.run(["node", CLIENTS / "post.mjs", shared.daemon.ready["ingest"], who.cert, who.key, who.ca],
-                            capture_output=True, text=True, timeout=60)
+                            capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
     answers = json.loads(result.stdout)
     assert [a["status"] for a in answers] == [202] * 6
@@ -122,7 +122,7 @@ def test_java(shared, tmp_path):
     subprocess.run(["openssl", "pkcs12", "-export", "-in", who.cert, "-inkey", who.key, "-out", store,
                     "-passout", "pass:changeit"], check=True)
     result = subprocess.run(["java", CLIENTS / "Post.java", shared.daemon.ready["ingest"], store, "changeit", who.ca],
-                            capture_output=True, text=True, timeout=120)
+                            capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == ["HTTP_1_1 202"] * 2 + ["HTTP_2 202"] * 2
 
@@ -131,7 +131,7 @@ def test_java(shared, tmp_path):
 def test_go(shared, tmp_path):
     who = shared.identity
     result = subprocess.run(["go", "run", CLIENTS / "post.go", shared.daemon.ready["ingest"], who.cert, who.key, who.ca],
-                            capture_output=True, text=True, timeout=300,
+                            capture_output=True, text=True, timeout=240,
                             env={**os.environ, "GOCACHE": str(tmp_path / "cache"), "GOFLAGS": "-mod=mod"})
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == ["HTTP/1.1 202"] * 3 + ["HTTP/2.0 202"] * 3

@@ -37,7 +37,7 @@ def tls_context(identity, ca=None):
 class Client:
     """One keep-alive connection. source: the address to connect from."""
 
-    def __init__(self, address, identity, ca=None, timeout=60, source=None):
+    def __init__(self, address, identity, ca=None, timeout=120, source=None):
         self.connection = http.client.HTTPSConnection(*address, context=tls_context(identity, ca), timeout=timeout,
                                                       source_address=source and (source, 0))
 
@@ -66,7 +66,7 @@ class Client:
         self.close()
 
 
-def curl(url, identity=None, *options, ca=None, input=None, timeout=60):
+def curl(url, identity=None, *options, ca=None, input=None, timeout=120):
     """Real curl; the answer, or CalledProcessError with curl's exit code."""
     command = ["curl", "-sS", "--cacert", str(ca or identity.ca), "-D", "/dev/stderr"]
     if identity:
@@ -82,7 +82,7 @@ class RawTLS:
     """Bytes over TLS, as they are. beat: how long to wait for bytes once the handshake is done, for a test that has to go
     on when none came."""
 
-    def __init__(self, address, identity, timeout=60, beat=None):
+    def __init__(self, address, identity, timeout=120, beat=None):
         raw = socket.create_connection(address, timeout)
         self.socket = tls_context(identity).wrap_socket(raw, server_hostname=address[0])
         self.socket.settimeout(beat or timeout)

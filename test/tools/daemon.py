@@ -21,7 +21,10 @@ SANITIZER_REPORT = re.compile(
     r"ERROR: (Address|Leak|Memory)Sanitizer|WARNING: ThreadSanitizer|runtime error:|SUMMARY: \w+Sanitizer")
 LISTENERS = ("ingest", "server", "portal", "metrics")
 serial = itertools.count(1)
-START_TIMEOUT = 60  # seconds; a sanitizer build on a loaded machine with a long queue to read
+START_TIMEOUT = 120  # seconds; a sanitizer build on a loaded machine with a long queue to read
+COMMAND_TIMEOUT = 240  # seconds; a command that never ends fails before pytest gives up on its test
+# Clients of tests are slow when the machine is busy, not on purpose; tests of the deadlines have their own.
+PATIENT = {f"{what}_timeout": "2m" for what in ("handshake", "head", "body", "write")}
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def environment(extra):
     return {k: v for k, v in os.environ.items() if not k.startswith("SEALPOST_")} | (extra or {})
 
 
-def run_cli(*args, check=True, input=None, env=None, timeout=60):
+def run_cli(*args, check=True, input=None, env=None, timeout=COMMAND_TIMEOUT):
     """One command, without a data directory of its own."""
     result = subprocess.run([binary(), *map(str, args)], input=input, capture_output=True, text=True,
                             timeout=timeout, env=environment(env))
@@ -76,7 +79,7 @@ class Sealpost:
         self.certs = self.directory / "certs"
         self.ready_file = self.directory / "ready.json"
         self.stderr_file = self.directory / "stderr.log"
-        self.settings = {f"{name}_listen": "127.0.0.1:0" for name in LISTENERS} | (settings or {})
+        self.settings = {f"{name}_listen": "127.0.0.1:0" for name in LISTENERS} | PATIENT | (settings or {})
         self.env = env or {}
         self.wrapper = list(wrapper)
         self.process = None
@@ -154,7 +157,7 @@ class Sealpost:
             file.writelines(f"{name}: {value}\n" for name, value in settings.items())
         self.signal(signal.SIGHUP)
 
-    def wait(self, timeout=60):
+    def wait(self, timeout=120):
         """The exit code, once the process has ended by itself."""
         code = self.process.wait(timeout)
         self.process, self.ready = None, {}

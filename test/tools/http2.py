@@ -13,7 +13,7 @@ from client import Client, Response, tls_context
 class Http2(Client):
     """One connection. request() is one stream; open_stream() and next_event() are for tests that look closer."""
 
-    def __init__(self, address, identity, ca=None, timeout=60, source=None):
+    def __init__(self, address, identity, ca=None, timeout=120, source=None):
         context = tls_context(identity, ca)
         context.set_alpn_protocols(["h2"])
         self.authority = f"{address[0]}:{address[1]}"

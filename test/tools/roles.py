@@ -98,7 +98,7 @@ class Roles:
         for role in (*self.proxies, *self.workers):
             role.wait_ready(timeout)
 
-    def wait(self, timeout=60):
+    def wait(self, timeout=120):
         """0 once all have ended by themselves without a failure."""
         return max(role.wait(timeout) for role in self.roles)
 
