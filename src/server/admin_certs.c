@@ -318,6 +318,7 @@ static bool take_renewal(struct job *j, const json_t *in, struct order *o)
 	o->order.name = old.name;
 	o->order.domain = old.domain;
 	o->order.renews = server_cert_id(&old);
+	o->order.while_good = true;
 	server_order_names(&o->order, &o->names);
 	if (!role_parse(old.role, &o->order.role)) {
 		err_set(&e, ERR_FATAL, "a stored certificate has an unknown role");

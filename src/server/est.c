@@ -475,7 +475,8 @@ static void renew(struct job *j, const struct store_cert *old, struct str spki, 
 		.domain = old->domain,
 		.days = days_of(s, old),
 		.public_key_der = spki,
-		.renews = server_cert_id(old)};
+		.renews = server_cert_id(old),
+		.while_good = true};
 	struct ca_issued issued;
 	struct err e = ERR_INIT;
 	order.role = j->request->peer->role;
@@ -485,7 +486,10 @@ static void renew(struct job *j, const struct store_cert *old, struct str spki, 
 	}
 	server_order_names(&order, &names);
 	if (server_issue(s, &actor, &order, &issued, &e) < 0) {
-		job_fail(j, &e);
+		if (e.kind == ERR_FORBIDDEN)
+			refuse_renewal(j, old, "this certificate was revoked");
+		else
+			job_fail(j, &e);
 		return;
 	}
 	count_renewal(late ? "late" : "issued");

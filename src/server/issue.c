@@ -97,6 +97,7 @@ static int register_cert(
 				.renews = order->renews,
 			},
 		.create_client = id->role == ROLE_CLIENT,
+		.while_good = order->while_good,
 		.token = order->token,
 	};
 	memcpy(put.cert.serial, id->serial, sizeof(put.cert.serial));

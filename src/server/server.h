@@ -96,6 +96,7 @@ struct server_order {
 	const struct str *addresses;
 	unsigned address_count;
 	struct store_cert_id renews;         /* the one before; none: it is the first */
+	bool while_good;                     /* only while that one is not revoked, also in between */
 	const struct store_token_key *token; /* what it is enrolled with; NULL: an administrator's doing */
 };
 

@@ -530,6 +530,26 @@ static int give_to_token_use(struct memory *m, size_t at, const struct store_cer
 	return table_replace(m, &m->token_uses, at, copy_row(&use, sizeof(use), NULL, 0), e);
 }
 
+static bool is_good(const struct memory *m, const struct store_cert_id *id)
+{
+	for (size_t i = 0; i < m->certs.n; i++) {
+		const struct store_cert *cert = m->certs.rows[i];
+		if (is_cert(cert, id))
+			return !cert->revoked_at.ms;
+	}
+	return false;
+}
+
+/* What stands against a certificate for this client, where it is there already. */
+static int check_client(const struct store_client *there, const struct store_cert *cert, struct err *e)
+{
+	if (!str_eq(there->domain, cert->domain))
+		return other_domain(e);
+	if (there->status == CLIENT_REMOVED)
+		return err_set(e, ERR_CONFLICT, "the client was removed");
+	return 0;
+}
+
 static int memory_put_cert(void *state, struct store_cert_put *put, struct err *e)
 {
 	struct memory *m = state;
@@ -540,9 +560,10 @@ static int memory_put_cert(void *state, struct store_cert_put *put, struct err *
 	struct store_cert cert = put->cert;
 	size_t at = find_client(m, cert.name);
 	bool with_client = put->create_client && str_eq(cert.role, STR("client"));
-	if (with_client && at < m->clients.n &&
-		!str_eq(((const struct store_client *)m->clients.rows[at])->domain, cert.domain))
-		return other_domain(e);
+	if (with_client && at < m->clients.n && check_client(m->clients.rows[at], &cert, e) < 0)
+		return -1;
+	if (put->while_good && !is_good(m, &cert.renews))
+		return err_set(e, ERR_FORBIDDEN, "the certificate was revoked meanwhile");
 	if (has_cert(m, &cert))
 		return err_set(e, ERR_CONFLICT, "this issuer has used this serial number already");
 	struct store_client client = {.name = cert.name, .domain = cert.domain, .status = CLIENT_ACTIVE};

@@ -154,6 +154,17 @@ static int give_token_use(struct sqlite_writer *w, const struct store_cert_put *
 	return sq_run(&w->sq, &a, NULL, e);
 }
 
+/* In the transaction that adds its successor: whoever revokes a name means what is being renewed too. */
+static int check_is_good(struct sqlite_writer *w, const struct store_cert_id *id, struct err *e)
+{
+	AUTO(sq_reset_auto) struct sq_args a = sq_args(&w->sq, SQL_FIND_GOOD_CERT);
+	bind_cert_id(&a, id);
+	int found = sq_next(&w->sq, &a, e);
+	if (found < 0)
+		return -1;
+	return found == SQ_ROW ? 0 : err_set(e, ERR_FORBIDDEN, "the certificate was revoked meanwhile");
+}
+
 /* *ret_added is false when this issuer has the serial already. */
 static int add_cert(struct sqlite_writer *w, const struct store_cert *cert, bool *ret_added, struct err *e)
 {
@@ -191,7 +202,11 @@ int sqlite_put_cert(void *state, struct store_cert_put *put, struct err *e)
 			return -1;
 		if (client == SQ_ROW && !same_domain)
 			return other_domain(e);
+		if (client == SQ_ROW && status == CLIENT_REMOVED)
+			return err_set(e, ERR_CONFLICT, "the client was removed");
 	}
+	if (put->while_good && check_is_good(w, &cert->renews, e) < 0)
+		return -1;
 	if (put->token && check_token_use(w, put->token, e) < 0)
 		return -1;
 	bool added;

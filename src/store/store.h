@@ -211,11 +211,13 @@ struct store_cert {
 
 /* Registers a certificate that is not revoked (its .revoked_at, .suspended, .change and when it was seen are
  * ignored). ERR_CONFLICT: this issuer has that serial already, (create_client) the client exists in another
- * domain, or (token) what was enrolled with this token and key has its certificate already. */
+ * domain or was removed, or (token) what was enrolled with this token and key has its certificate already.
+ * ERR_FORBIDDEN: (while_good) the one that it renews was revoked. */
 struct store_cert_put {
 	struct group_op op;
 	struct store_cert cert;
 	bool create_client;                  /* role client: create the client row too if missing */
+	bool while_good;                     /* only while the one that it renews is not revoked */
 	const struct store_token_key *token; /* NULL: not enrolled with a token */
 	int64_t change;                      /* result */
 };

@@ -681,6 +681,44 @@ static void test_cert_conflicts(struct fixture *f)
 	assert_text(rows[0].name, STR("edge"));
 }
 
+static struct store_cert_id cert_id(const struct store_cert *cert)
+{
+	struct store_cert_id id = {.serial_bytes = cert->serial_bytes};
+	memcpy(id.serial, cert->serial, sizeof(id.serial));
+	memcpy(id.issuer_key_id, cert->issuer_key_id, sizeof(id.issuer_key_id));
+	return id;
+}
+
+/* A certificate and a revocation of what it stands on, whichever comes first. */
+static void test_cert_of_what_ended_meanwhile(struct fixture *f)
+{
+	struct err e = ERR_INIT;
+	struct store_cert old = fixture_cert(1, 0, "client", "alpha", "north");
+	struct store_cert_put put = {.cert = fixture_cert(2, 0, "client", "alpha", "north"),
+		.create_client = true,
+		.while_good = true};
+	put.cert.renews = cert_id(&old);
+	assert_failed(store_wait(f->store, STORE_CERT, &put.op, &e), &e, ERR_FORBIDDEN, "revoked meanwhile");
+	fixture_put_cert(f, &old, true, NULL);
+	assert_done(store_wait(f->store, STORE_CERT, &put.op, &e), &e);
+
+	struct store_revoke revoke = {.name = STR("alpha")};
+	assert_done(store_wait(f->store, STORE_REVOKE, &revoke.op, &e), &e);
+	assert_int_equal(revoke.revoked_count, 2);
+	put.cert = fixture_cert(3, 0, "client", "alpha", "north");
+	put.cert.renews = cert_id(&old);
+	assert_failed(store_wait(f->store, STORE_CERT, &put.op, &e), &e, ERR_FORBIDDEN, "revoked meanwhile");
+	put.while_good = false; /* a listener's own certificate stands on nothing but the CA */
+	assert_done(store_wait(f->store, STORE_CERT, &put.op, &e), &e);
+
+	struct store_client_put client = {
+		.client = {.name = STR("alpha"), .domain = STR("north"), .status = CLIENT_REMOVED}};
+	assert_done(store_wait(f->store, STORE_CLIENT, &client.op, &e), &e);
+	struct store_cert late = fixture_cert(4, 0, "client", "alpha", "north");
+	assert_failed(fixture_put_cert(f, &late, true, &e), &e, ERR_CONFLICT, "removed");
+	assert_int_equal(fixture_counts(f).certificates, 3);
+}
+
 static void put_some_certs(struct fixture *f)
 {
 	static const struct {
@@ -794,14 +832,6 @@ static void test_suspended_client_is_in_the_feed(struct fixture *f)
 }
 
 /* --- lineage --- */
-
-static struct store_cert_id cert_id(const struct store_cert *cert)
-{
-	struct store_cert_id id = {.serial_bytes = cert->serial_bytes};
-	memcpy(id.serial, cert->serial, sizeof(id.serial));
-	memcpy(id.issuer_key_id, cert->issuer_key_id, sizeof(id.issuer_key_id));
-	return id;
-}
 
 /* A certificate that renews the one with serial number `renews`; 0: the first. */
 static void put_renewal(struct fixture *f, unsigned serial, unsigned issuer, unsigned renews)
@@ -1469,6 +1499,7 @@ static const struct {
 	{"clients", test_clients},
 	{"certificate is read back", test_cert_is_read_back},
 	{"certificate conflicts", test_cert_conflicts},
+	{"certificate of what ended meanwhile", test_cert_of_what_ended_meanwhile},
 	{"certificate queries", test_cert_queries},
 	{"revoke", test_revoke},
 	{"suspended client is in the feed", test_suspended_client_is_in_the_feed},

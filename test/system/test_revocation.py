@@ -1,4 +1,5 @@
 """Revocation: how fast it takes effect, on whom, and that nothing brings anybody back."""
+import contextlib
 import http.client
 import json
 import shutil
@@ -10,7 +11,7 @@ import pytest
 
 from client import Client
 from daemon import Identity, Site
-from est import enroll, token
+from est import csr, enroll, token
 from ports import own_port
 from waiting import eventually
 
@@ -167,6 +168,36 @@ def test_by_name_the_whole_lineage(make_daemon):
         for client in (first, second):
             eventually(lambda c=client: c.post().status == 403, "cut off")
     assert refused(site.daemon, old) and refused(site.daemon, identity)
+
+
+class Renewer(threading.Thread):
+    """Renews with one certificate, again and again, until it is refused."""
+
+    def __init__(self, address, identity, request):
+        super().__init__()
+        self.client, self.body, self.renewed = Client(address, identity), request, 0
+
+    def run(self):
+        with contextlib.suppress(OSError, http.client.HTTPException), self.client:
+            while self.client.request("POST", "/.well-known/est/simplereenroll", self.body,
+                                      {"Content-Type": "application/pkcs10"}).status == 200:
+                self.renewed += 1
+
+
+def test_by_name_also_what_is_being_renewed(site, tmp_path):
+    """Whoever has a stolen key and renews all the time must not come out with a certificate that stays."""
+    request = csr(tmp_path, "/")
+    for _ in range(4):
+        identity = site.new_identity()
+        thieves = [Renewer(site.daemon.address("server"), identity, request) for _ in range(4)]
+        for thief in thieves:
+            thief.start()
+        eventually(lambda t=thieves: any(thief.renewed for thief in t), "renewing")
+        site.daemon.cli("cert", "revoke", identity.name)
+        for thief in thieves:
+            thief.join()
+        certificates = site.daemon.json("client", "show", identity.name)["certificates"]
+        assert len(certificates) > 1 and {c["status"] for c in certificates} == {"revoked"}
 
 
 def test_suspended_and_resumed(site):
