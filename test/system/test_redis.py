@@ -192,7 +192,6 @@ def test_killed_under_load(make_redis, make_site):
     assert connections(site, "ok") >= 4
 
 
-@pytest.mark.timeout(600)
 def test_fail_over(make_redis, make_site):
     safe = {"min-replicas-to-write": 1, "min-replicas-max-lag": 2}
     master = make_redis(password="swordfish", settings=safe)

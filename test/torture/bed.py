@@ -32,7 +32,7 @@ def up(directory, settings=None):
         daemon.kill()
 
 
-def accept_some(load, count, timeout=60):
+def accept_some(load, count, timeout=120):
     """Until so many more are acknowledged."""
     aim = load.acknowledged + count
     try:
@@ -51,14 +51,14 @@ def available(command, *args):
         return None
 
 
-def until_delivered(daemon, timeout=120):
+def until_delivered(daemon, timeout=300):
     def drained():
         stats = available(daemon.json, "queue", "stats")
         return stats and stats["queued"] + stats["processing"] == 0 and stats
     return eventually(drained, "everything is delivered", timeout, interval=0.2)
 
 
-def deliver_one(daemon, identity, ledger, timeout=30):
+def deliver_one(daemon, identity, ledger, timeout=120):
     """A message of now gets through, whatever went on before."""
     with Client(daemon.address(), identity) as client:
         attempt = ledger.attempt(keyed=True)
@@ -83,7 +83,7 @@ def check_files(daemon):
     return found
 
 
-def settle(daemon, ledger, load, stop=None, timeout=120):
+def settle(daemon, ledger, load, stop=None, timeout=300):
     """After the last fault: delivers what waits, compares the ledgers; (figures, what does not hold)."""
     load.stop()
     stats = until_delivered(daemon, timeout)

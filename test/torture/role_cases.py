@@ -17,7 +17,6 @@ from roles import LOOPBACK, Place, here
 from waiting import eventually
 
 SPOOL = {"spool": "true"}
-SETTLE_S = 300  # until what waits behind the last fault is delivered
 
 
 @contextmanager
@@ -45,7 +44,7 @@ def apart(directory, rounds, options, place=here, proxy_settings=None, keys=True
 def finish(deployment, ledger, load):
     """One more message from end to end, then the comparison."""
     deliver_one(deployment, deployment.identity, ledger)
-    return settle(deployment.server, ledger, load, stop=deployment.stop, timeout=SETTLE_S)
+    return settle(deployment.server, ledger, load, stop=deployment.stop)
 
 
 def name_of(role):
@@ -104,7 +103,7 @@ def outage(directory, rounds):
         for _random in rounds:
             deployment.server.kill()
             began = time.monotonic()
-            accept_some(load, waiting, timeout=120)
+            accept_some(load, waiting)
             load.pace(CALM)
             while (left := began + away_s - time.monotonic()) > 0:
                 rounds.show(f"the main server is away for {left:.0f} s more")
@@ -182,7 +181,7 @@ def network(directory, rounds):
                 counts[kind] += 1
                 time.sleep(random.uniform(0.2, 5))
                 net.heal()
-                deliver_one(deployment, deployment.identity, ledger, timeout=90)
+                deliver_one(deployment, deployment.identity, ledger)
             figures, broken = finish(deployment, ledger, load)
     return figures | {"faults": dict(counts)}, broken
 
@@ -226,7 +225,7 @@ def redis_faults(directory, rounds):
             break_it()
             time.sleep(random.choice([0, 0.1, 1, 3]))
             mend_it()
-            deliver_one(deployment, deployment.identity, ledger, timeout=60)
+            deliver_one(deployment, deployment.identity, ledger)
         figures, broken = finish(deployment, ledger, load)
     return figures | {"faults": dict(counts)}, broken
 
@@ -251,7 +250,7 @@ def spool(directory, rounds):
                 proxy.start()
                 counts["proxies killed meanwhile"] += 1
             mend_it()
-            deliver_one(deployment, deployment.identity, ledger, timeout=60)
+            deliver_one(deployment, deployment.identity, ledger)
         figures, broken = finish(deployment, ledger, load)
     return figures | dict(counts), broken
 
@@ -272,10 +271,10 @@ def failover(directory, rounds):
                 sentinel.wait_replicas()
                 accept_some(load, random.choice(SOMEWHERE))
                 master.kill()
-                eventually(lambda: sentinel.master_port() != master.port, "the replica has taken over", timeout=60)
+                eventually(lambda: sentinel.master_port() != master.port, "the replica has taken over", timeout=180)
                 time.sleep(random.choice([0, 1, 3]))
                 master.start()
-                deliver_one(deployment, deployment.identity, ledger, timeout=90)
+                deliver_one(deployment, deployment.identity, ledger)
             return finish(deployment, ledger, load)
     finally:
         for process in (sentinel, *servers):

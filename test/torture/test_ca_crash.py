@@ -42,7 +42,7 @@ class Scene:
         """Runs the command; its exit code, KILLED when it did not get to its end, and what was printed."""
         kill_at = Path(binary()).parent / "test/tools/kill-at"
         result = subprocess.run([kill_at, str(at), binary(), *map(str, args), "--data", str(self.daemon.data), "--config",
-                                 str(self.directory / "config.yaml")], capture_output=True, text=True, timeout=120,
+                                 str(self.directory / "config.yaml")], capture_output=True, text=True, timeout=240,
                                 env=environment({}))
         return result.returncode, result.stdout
 
@@ -180,7 +180,7 @@ def places(stage, directory, name):
     return int(out.split()[-1])
 
 
-@pytest.mark.timeout(7200 if FULL else 60 * SAMPLE)
+@pytest.mark.timeout(7200 if FULL else 300 * SAMPLE)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_killed_anywhere(stage, tmp_path, name, record_property):
     count = places(stage, tmp_path / "whole", name)

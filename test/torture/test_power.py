@@ -26,7 +26,7 @@ def run_until_the_power_goes(site, faults, call, skip, seed):
     return set(load.stop())
 
 
-@pytest.mark.timeout(60 + 15 * ROUNDS)
+@pytest.mark.timeout(600 + 15 * ROUNDS)
 @pytest.mark.parametrize("torn", [False, True], ids=["all un-synced lost", "half of it lost"])
 def test_nothing_acknowledged_is_lost(faulty, torn):
     daemon, faults = faulty

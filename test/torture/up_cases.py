@@ -67,7 +67,7 @@ class Killer:
         pid = self.daemon.pid
         os.kill(int(children[0]), signal.SIGKILL)
         self.issued += 1
-        eventually(lambda: available(self.daemon.issue, f"after-{self.issued}"), "a certificate is issued", timeout=10)
+        eventually(lambda: available(self.daemon.issue, f"after-{self.issued}"), "a certificate is issued")
         accept_some(self.load, 10)
         assert self.daemon.pid == pid and self.daemon.process.poll() is None
 
