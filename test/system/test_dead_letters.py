@@ -1,4 +1,5 @@
 """Dead letters: what is seen of them, and what an operator does with them."""
+import json
 import os
 import pty
 import re
