@@ -5,6 +5,7 @@ Redis. $SEALPOST_DEPLOYMENTS (up, redis, or both with a comma) says so for every
 """
 import os
 import shutil
+from contextlib import ExitStack
 
 import pytest
 
@@ -47,6 +48,13 @@ def deployment(request):
     return request.param
 
 
+def close_all(things):
+    """In their order; what one of them has to complain of keeps none of the others running."""
+    with ExitStack() as ends:
+        for thing in reversed(things):
+            ends.callback(thing.close)
+
+
 def deployed(deployment, request, directory, **kw):
     """A daemon of this kind that is not started yet, from its template."""
     if deployment == "redis":
@@ -76,8 +84,7 @@ def make_roles(tmp_path, request):
         return deployments[-1]
 
     yield make
-    for d in deployments:
-        d.close()
+    close_all(deployments)
 
 
 @pytest.fixture
@@ -98,8 +105,7 @@ def make_daemon(tmp_path, request, deployment):
         return daemons[-1]
 
     yield make
-    for d in daemons:
-        d.close()
+    close_all(daemons)
 
 
 @pytest.fixture
@@ -115,8 +121,7 @@ def make_redis(tmp_path):
         return servers[-1].start()
 
     yield make
-    for s in servers:
-        s.close()
+    close_all(servers)
 
 
 @pytest.fixture

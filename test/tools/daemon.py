@@ -187,9 +187,11 @@ class Sealpost:
 
     def close(self):
         """End of a test: whatever state it left the daemon in."""
-        if self.process is not None and self.process.poll() is None and self.ready:
-            self.stop()
-        self.kill()
+        try:
+            if self.process is not None and self.process.poll() is None and self.ready:
+                self.stop()
+        finally:
+            self.kill()
         self.check_log()
 
     # --- what it said ---

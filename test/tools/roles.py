@@ -6,6 +6,7 @@ is asked of .server, .proxy or .worker. Certificates are made once, in a templat
 """
 import http.client
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,8 +117,10 @@ class Roles:
         return self.start()
 
     def close(self):
-        for role in (*self.proxies, *self.workers, self.server):
-            role.close()
+        """Proxies first. What one of them says at its end keeps none of the others running."""
+        with ExitStack() as ends:
+            for role in (self.server, *self.workers, *self.proxies):
+                ends.callback(role.close)
 
 
 class RolesApart(Roles):
@@ -137,8 +140,9 @@ class RolesApart(Roles):
         super().spawn(timeout)
 
     def close(self):
-        super().close()
-        self.redis.close()
+        with ExitStack() as ends:
+            ends.callback(self.redis.close)
+            super().close()
 
     # --- as one ---
 
