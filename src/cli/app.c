@@ -103,7 +103,8 @@ static int open_lock(struct app *a, const struct config *config, struct err *e)
 	struct stat st;
 	(void)config;
 	if (a->mode & (APP_UP | APP_SERVER | APP_ADMIN | APP_INIT) && stat(a->paths->ca_bundle, &st) < 0)
-		return err_set(e, ERR_NOT_FOUND, "'%s' is not initialised; run: sealpost init --data %s",
+		return err_set(e, ERR_NOT_FOUND,
+			"'%s' holds no main server: run this where one is, or make one: sealpost init --data %s",
 			a->data, a->data);
 	return file_lock(a->paths->lock, &a->lock_fd, e);
 }
