@@ -10,9 +10,11 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/arena.h"
 #include "queue/mender.h"
+#include "queue/pauses.h"
 #include "queue/spool_drain.h"
 #include "queue/spool_tag.h"
 
@@ -40,7 +42,8 @@ struct spool {
 	bool changed;       /* a remote group has changed something that the spool cannot take over */
 	uint64_t spooled;   /* messages in the spool, with those of the local group under way */
 	uint64_t put_total; /* messages put there since the last step of draining */
-	struct queue_stats remote_stats; /* as last seen */
+	struct queue_stats remote_stats; /* as last seen; at first what is kept */
+	struct pauses kept;              /* the remote engine's, as the local one has them */
 	struct err trouble;              /* why the remote engine is, or was, away */
 	uint64_t outages;
 	struct mono local_tick_at;
@@ -110,13 +113,58 @@ static int count_local(struct spool *s, uint64_t *ret, struct err *e)
 	return 0;
 }
 
+/* --- pauses: the remote engine's; kept for a start while that is away --- */
+
+/* Comparable as bytes. */
+static struct pauses pauses_of(const struct queue_stats *stats)
+{
+	struct pauses p = {.accept_on = stats->accept_paused, .delivery_on = stats->delivery_paused};
+	snprintf(p.accept_reason, sizeof(p.accept_reason), "%s", stats->accept_reason);
+	snprintf(p.delivery_reason, sizeof(p.delivery_reason), "%s", stats->delivery_reason);
+	return p;
+}
+
+static int write_pauses(struct spool *s, const struct pauses *p, struct err *e)
+{
+	struct queue_pause accept = {.accept = true, .on = p->accept_on}, delivery = {.on = p->delivery_on};
+	memcpy(accept.reason, p->accept_reason, sizeof(accept.reason));
+	memcpy(delivery.reason, p->delivery_reason, sizeof(delivery.reason));
+	if (s->o.local->begin(s->local, e) < 0)
+		return -1;
+	if (s->o.local->pause(s->local, &accept, e) >= 0 && s->o.local->pause(s->local, &delivery, e) >= 0 &&
+		s->o.local->commit(s->local, e) >= 0)
+		return 0;
+	s->o.local->abort(s->local);
+	return -1;
+}
+
+/* What fails here is tried again with the next tick; should the disk be at fault, puts will say so. */
+static void keep_pauses(struct spool *s)
+{
+	struct pauses now = pauses_of(&s->remote_stats);
+	struct err e = ERR_INIT;
+	if (memcmp(&now, &s->kept, sizeof(now)) != 0 && write_pauses(s, &now, &e) >= 0)
+		s->kept = now;
+}
+
+static int take_kept_pauses(struct spool *s, struct err *e)
+{
+	struct queue_stats local = {0};
+	if (s->o.local->stats(s->local, &local, e) < 0)
+		return -1;
+	s->kept = pauses_of(&local);
+	pauses_report(&s->kept, &s->remote_stats);
+	return 0;
+}
+
 /* What an earlier process left moves first. */
 static int open_both(struct spool *s, struct err *e)
 {
 	const struct queue_driver_options local = {s->o.local_location, s->driver.clock,
 		s->driver.idempotency_ms, s->driver.keys_max, s->o.local_arg};
 	struct err why = ERR_INIT;
-	if (s->o.local->open(&local, &s->local, e) < 0 || count_local(s, &s->spooled, e) < 0)
+	if (s->o.local->open(&local, &s->local, e) < 0 || count_local(s, &s->spooled, e) < 0 ||
+		take_kept_pauses(s, e) < 0)
 		return err_context(e, "spool");
 	if (s->o.remote->open(&s->driver, &s->remote, e) < 0 || describe(s, e) < 0 ||
 		mender_start(&s->mender, "spool", e) < 0)
@@ -509,6 +557,8 @@ static bool spool_tick(void *state, struct mono now, struct mono *ret_next)
 	}
 	if (s->mode == MODE_DRAINING)
 		tick_drain(s, now, &next);
+	if (s->mode == MODE_REMOTE)
+		keep_pauses(s);
 	if (s->mode == MODE_LOCAL) {
 		next = sooner(next, mono_add_ms(now, LOOK_EVERY_MS));
 	} else {

@@ -379,6 +379,30 @@ static void test_a_key_used_elsewhere_meanwhile_loses_nothing(void **state)
 	bed_free(b);
 }
 
+/* A pause holds for a process that starts while the remote engine is away, too; and its end does. */
+static void test_pauses_over_a_start_without_the_remote_engine(void **state)
+{
+	struct bed *b = bed_open_new(&queue_driver_sqlite);
+	struct queue_pause pause = {.accept = true, .on = true, .reason = "stock-taking"};
+	(void)state;
+	for (unsigned round = 0; round < 2; round++) {
+		assert_int_equal(RUN(b, pause, &pause), 0);
+		assert_int_equal(stats_of(b).accept_paused, pause.on);
+		turn(b);
+		spool->close(b->state);
+		faulty_fail(&b->remote, "probe", 1, FOR_GOOD);
+		bed_open(b);
+		struct queue_stats stats = stats_of(b);
+		assert_true(stats.spooling);
+		assert_int_equal(stats.accept_paused, pause.on);
+		assert_string_equal(stats.accept_reason, pause.on ? "stock-taking" : "");
+		remote_returns(b);
+		settle_down(b);
+		pause = (struct queue_pause){.accept = true, .on = false};
+	}
+	bed_free(b);
+}
+
 static void test_find_and_pauses_while_away(void **state)
 {
 	struct bed *b = bed_open_new(&queue_driver_memory);
@@ -541,6 +565,7 @@ int main(void)
 		cmocka_unit_test(test_keys_hold_in_the_spool_and_after_it),
 		cmocka_unit_test(test_keys_of_the_spool_move_past_the_bound),
 		cmocka_unit_test(test_a_key_used_elsewhere_meanwhile_loses_nothing),
+		cmocka_unit_test(test_pauses_over_a_start_without_the_remote_engine),
 		cmocka_unit_test(test_find_and_pauses_while_away),
 		cmocka_unit_test(test_starts_while_the_engine_is_away),
 		cmocka_unit_test(test_an_engine_that_does_not_open_is_said_at_start),
