@@ -158,20 +158,42 @@ static void context_prepare(X509_STORE_CTX *ctx, const struct verify_policy *pol
 	X509_STORE_CTX_set_verify_cb(ctx, let_time_pass);
 }
 
+/* What OpenSSL says of revocation lists, and of who is on them. It looks at them once the chain has held. */
+static bool is_crl_error(int x509_error)
+{
+	static const int errors[] = {X509_V_ERR_UNABLE_TO_GET_CRL, X509_V_ERR_UNABLE_TO_DECRYPT_CRL_SIGNATURE,
+		X509_V_ERR_CRL_SIGNATURE_FAILURE, X509_V_ERR_CRL_NOT_YET_VALID, X509_V_ERR_CRL_HAS_EXPIRED,
+		X509_V_ERR_ERROR_IN_CRL_LAST_UPDATE_FIELD, X509_V_ERR_ERROR_IN_CRL_NEXT_UPDATE_FIELD,
+		X509_V_ERR_CERT_REVOKED, X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER, X509_V_ERR_KEYUSAGE_NO_CRL_SIGN,
+		X509_V_ERR_UNHANDLED_CRITICAL_CRL_EXTENSION, X509_V_ERR_DIFFERENT_CRL_SCOPE,
+		X509_V_ERR_CRL_PATH_VALIDATION_ERROR};
+	for (size_t i = 0; i < ARRAY_LEN(errors); i++)
+		if (errors[i] == x509_error)
+			return true;
+	return false;
+}
+
 /* Whether there is a chain to a trusted root; its dates may be wrong. */
 static bool judge_chain(struct verdict *v, X509_STORE_CTX *ctx)
 {
-	struct verify_step step = {.name = "chain",
+	struct verify_step chain = {.name = "chain",
 		.demands = "signatures lead to a trusted root through CA certificates (RFC 5280 section 6)"};
+	struct verify_step crl = {.name = "crl",
+		.demands = "its issuer's revocation list is there, is current, and does not name it"};
 	bool held = X509_verify_cert(ctx) > 0;
+	int x509_error = X509_STORE_CTX_get_error(ctx);
 	if (!held) {
+		struct verify_step *step = is_crl_error(x509_error) ? &crl : &chain;
 		const char *rule;
 		enum verify_outcome outcome = chain_outcome(ctx, &rule);
-		step.fault = X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx));
-		step.depth = (unsigned)X509_STORE_CTX_get_error_depth(ctx);
-		refuse(v, outcome, rule, step.fault);
+		step->fault = X509_verify_cert_error_string(x509_error);
+		step->depth = (unsigned)X509_STORE_CTX_get_error_depth(ctx);
+		refuse(v, outcome, rule, step->fault);
 	}
-	say(v, step);
+	crl.skipped = chain.fault != NULL;
+	say(v, chain);
+	if (v->policy->crl)
+		say(v, crl);
 	return held;
 }
 

@@ -226,12 +226,14 @@ def test_the_listeners_certificates_end_when_others_are_in_use(make_daemon):
 def test_verify_with_a_revocation_list(site, tmp_path):
     identity = site.new_identity()
     crl = crl_of(site.daemon, tmp_path / "crl.pem")
-    assert verdict(site.daemon, identity.cert, "--ca", identity.ca, "--crl", crl)["accepted"]
+    accepted = verdict(site.daemon, identity.cert, "--ca", identity.ca, "--crl", crl)
+    assert accepted["accepted"] and {"crl": "ok"}.items() <= {s["name"]: s["verdict"] for s in accepted["steps"]}.items()
     old = (datetime.datetime.utcnow() + 8 * DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert not verdict(site.daemon, identity.cert, "--ca", identity.ca, "--crl", crl, "--at", old)["accepted"]
+    assert failed(verdict(site.daemon, identity.cert, "--ca", identity.ca, "--crl", crl, "--at", old)) == ["crl"]
     site.daemon.cli("cert", "revoke", identity.name)
     crl_of(site.daemon, crl)
-    assert verdict(site.daemon, identity.cert, "--ca", identity.ca, "--crl", crl)["outcome"] == "revoked"
+    revoked = verdict(site.daemon, identity.cert, "--ca", identity.ca, "--crl", crl)
+    assert revoked["outcome"] == "revoked" and failed(revoked) == ["crl"]
     # Once there is another issuing CA, the file has a list of each.
     site.daemon.cli("ca", "rotate-issuing")
     later = site.new_identity()
