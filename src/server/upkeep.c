@@ -20,12 +20,14 @@ enum {
 /* --- retiring issuing CAs --- */
 
 /* Whether a certificate of this issuing CA may still be needed: valid, or ended so recently that its revocation must be
- * published (see crl.c). */
+ * published (see crl.c) or that it may be renewed. */
 static int is_needed(struct server *s, const struct ca_issuer *issuer, bool *ret, struct err *e)
 {
 	AUTO(arena_auto) struct arena arena;
 	struct store_cert_query query = {.issuer_key_id = issuer->key_id, .max = PAGE};
-	int64_t since = clock_wall(s->clock).ms - CRL_VALID_DAYS * (int64_t)DAY_MS;
+	int64_t listed_ms = CRL_VALID_DAYS * (int64_t)DAY_MS;
+	int64_t since =
+		clock_wall(s->clock).ms - (s->renew_grace_ms > listed_ms ? s->renew_grace_ms : listed_ms);
 	struct store_cert *certs;
 	unsigned count = PAGE;
 	arena_init(&arena, ARENA_BYTES);
