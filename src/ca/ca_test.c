@@ -798,7 +798,7 @@ static void test_passphrase(void **state)
 	assert_int_equal(ca_open(&o, &fifth, &e), -1);
 	assert_non_null(strstr(e.text, key));
 	assert_int_equal(key_load(key, STR("wrong"), &none, &e), -1);
-	assert_non_null(strstr(e.text, "not this passphrase"));
+	assert_non_null(strstr(e.text, "not encrypted by the passphrase"));
 	unlink(file);
 	scratch_remove_plain(dir);
 }

@@ -123,8 +123,12 @@ int key_load(const char *path, struct str passphrase, EVP_PKEY **ret, struct err
 		ERR_clear_error();
 		return err_set(e, ERR_FATAL, "'%s' is encrypted; set key_passphrase_file", path);
 	}
-	err_openssl(
-		e, ERR_FATAL, passphrase.n ? "bad private key, or not this passphrase" : "bad private key");
+	if (passphrase.n) {
+		ERR_clear_error();
+		return err_set(e, ERR_FATAL,
+			"'%s' is damaged, or not encrypted by the passphrase of key_passphrase_file", path);
+	}
+	err_openssl(e, ERR_FATAL, "bad private key");
 	return err_context(e, "'%s'", path);
 }
 

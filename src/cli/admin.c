@@ -117,8 +117,11 @@ static int problem_to_err(long status, const json_t *problem, struct err *e)
 			kind = kinds[i].kind;
 	const json_t *field = json_array_get(json_object_get(problem, "errors"), 0);
 	const char *detail = json_text(problem, "detail"), *title = json_text(problem, "title");
+	/* "/reason" or "?reason": whoever typed --reason knows neither bodies nor queries. */
+	const char *pointer = json_text(field, "pointer");
 	if (field)
-		return err_set(e, kind, "%s: %s", json_text(field, "pointer"), json_text(field, "detail"));
+		return err_set(e, kind, "%s%s%s", *pointer ? pointer + 1 : "", *pointer ? ": " : "",
+			json_text(field, "detail"));
 	return err_set(e, kind, "%s", detail[0] ? detail : title[0] ? title : "the server failed");
 }
 

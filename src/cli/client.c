@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "cli/admin.h"
 #include "cli/term.h"
+#include "server/server.h"
 
 /* --- client list --- */
 
@@ -132,6 +133,9 @@ static int order_body(const struct order *o, const char *name, json_t **ret, str
 		return err_set(e, ERR_REJECT, "names must be valid UTF-8");
 	if (o->valid && !config_parse_duration(str_of(o->valid), &valid_ms))
 		return err_set(e, ERR_REJECT, "--valid: '%s' is no time: 30m, 24h and 7d are", o->valid);
+	if (o->valid && (valid_ms < SERVER_TOKEN_VALID_S_MIN * INT64_C(1000) ||
+				valid_ms > SERVER_TOKEN_VALID_S_MAX * INT64_C(1000)))
+		return err_set(e, ERR_REJECT, "--valid: a token lasts from 1m to 365d");
 	if (o->valid)
 		json_object_set_new(body, "valid_s", json_integer(valid_ms / 1000));
 	if (o->days)

@@ -104,6 +104,7 @@ int passphrase_get(const char *file, const char *what, bool fresh, struct buf *r
 	AUTO(file_auto) FILE *terminal = fopen("/dev/tty", "r+e");
 	if (!terminal)
 		return err_set(e, ERR_REJECT,
-			"there is no terminal to ask for the passphrase of %s; give a file with it", what);
+			"there is no terminal to ask for the passphrase of %s; give a file with it (see --help)",
+			what);
 	return fresh ? ask_twice(terminal, what, ret, e) : ask(terminal, "Passphrase of", what, ret, e);
 }

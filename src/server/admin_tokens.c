@@ -11,8 +11,6 @@
 
 #define ADMIN ROLE_BIT(ROLE_ADMIN)
 
-enum { VALID_S_MAX = 365 * 24 * 60 * 60 };
-
 static const struct str nothing = {"", 0};
 
 /* --- tokens as JSON --- */
@@ -84,7 +82,8 @@ static bool take_wish(struct job *j, const json_t *in, struct wish *ret)
 		!job_string(j, in, "role", false, &ret->role) ||
 		!job_string(j, in, "names", false, &token->names) ||
 		!job_integer(j, in, "days", 1, s->cert_days_max, &token->days) ||
-		!job_integer(j, in, "valid_s", 60, VALID_S_MAX, &ret->valid_s) ||
+		!job_integer(j, in, "valid_s", SERVER_TOKEN_VALID_S_MIN, SERVER_TOKEN_VALID_S_MAX,
+			&ret->valid_s) ||
 		!job_integer(j, in, "uses", 1, STORE_TOKEN_USES_MAX, &ret->uses))
 		return false;
 	token->role = ret->role.n ? ret->role : str_of(role_name(ROLE_CLIENT));

@@ -86,6 +86,9 @@ struct server_actor {
 	const char *origin; /* address, "unix" for the admin socket, "main server" */
 };
 
+/* For how long an enrolment token may be good. */
+enum { SERVER_TOKEN_VALID_S_MIN = 60, SERVER_TOKEN_VALID_S_MAX = 365 * 24 * 60 * 60 };
+
 struct server_order {
 	enum role role;
 	struct str name, domain;

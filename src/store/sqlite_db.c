@@ -23,8 +23,11 @@ int sq_fail(const struct sq *s, int rc, const char *what, struct err *e)
 {
 	if ((rc & 0xff) == SQLITE_NOMEM)
 		return err_oom(e);
-	int extended = sqlite3_extended_errcode(s->db);
-	return err_set(e, kind_of(rc), "%s: %s (sqlite code %d)", what, sqlite3_errmsg(s->db), extended);
+	int extended = sqlite3_extended_errcode(s->db), sys_errno = sqlite3_system_errno(s->db);
+	enum err_kind kind = kind_of(rc);
+	bool from_system = kind == ERR_RETRY && sys_errno;
+	return err_set(e, kind, "%s: %s%s%s (sqlite code %d)", what, sqlite3_errmsg(s->db),
+		from_system ? ": " : "", from_system ? strerrordesc_np(sys_errno) : "", extended);
 }
 
 int sq_open(struct sq *s, const char *path, int flags, struct err *e)

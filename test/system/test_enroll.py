@@ -200,6 +200,17 @@ def test_adding_twice_is_refused(shared):
     assert result.returncode == 1 and "sealpost client token twice" in result.stderr
 
 
+@pytest.mark.parametrize("args, says", [
+    (("client", "add", "brief", "--valid", "2s"), "--valid: a token lasts from 1m to 365d"),
+    (("client", "add", "brief", "--valid", "400d"), "--valid: a token lasts from 1m to 365d"),
+    (("client", "add", "brief", "--role", "king"), "client add: role: "),
+    (("cert", "revoke", "brief", "--reason", "whim"), "cert revoke: reason: "),
+])
+def test_mistakes_are_told_in_the_words_of_the_command(shared, args, says):
+    result = shared.daemon.cli(*args, check=False)
+    assert result.returncode == 1 and says in result.stderr
+
+
 def test_guessing_is_held_off(make_daemon, tmp_path):
     site = make_daemon(settings={"enroll_refusals": 3}).start()
     made = token(site, "guessed")
