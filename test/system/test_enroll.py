@@ -204,7 +204,7 @@ def test_adding_twice_is_refused(shared):
     (("client", "add", "brief", "--valid", "2s"), "--valid: a token lasts from 1m to 365d"),
     (("client", "add", "brief", "--valid", "400d"), "--valid: a token lasts from 1m to 365d"),
     (("client", "add", "brief", "--role", "king"), "client add: role: "),
-    (("cert", "revoke", "brief", "--reason", "whim"), "cert revoke: reason: "),
+    (("cert", "issue", "brief", "--key", "dsa"), "cert issue: key_type: "),
 ])
 def test_mistakes_are_told_in_the_words_of_the_command(shared, args, says):
     result = shared.daemon.cli(*args, check=False)
