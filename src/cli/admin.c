@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/auto.h"
@@ -14,6 +15,9 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "cli/app.h"
+
+/* What holds the directory is another command, or a daemon that starts: both are soon over. */
+enum { HELD_WAIT_MS = 30 * 1000, HELD_LOOK_NS = 50 * 1000 * 1000 };
 
 enum { PATH_BYTES = 1024 * 1024, ANSWER_BYTES = 64 * 1024 * 1024, TIMEOUT_S = 60, PAGE_MAX = 500 };
 
@@ -35,14 +39,27 @@ static bool daemon_answers(const char *path)
 	return connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
 }
 
-static int open_here(
+/* Without a daemon, the main server is here for as long as this command runs. */
+static int find_server(
 	struct admin *a, const struct settings *settings, const struct config *config, struct err *e)
 {
 	/* Nothing of a short-lived server belongs on the terminal but its warnings. */
 	struct log_options quiet = {.level = LOG_WARN, .to_stderr = true, .clock = &clock_system};
-	if (log_open(&quiet, e) < 0)
-		return -1;
-	return app_open(&settings->paths, config, APP_ADMIN, &a->app, e);
+	const struct timespec pause = {0, HELD_LOOK_NS};
+	struct mono deadline = mono_add_ms(clock_mono(&clock_system), HELD_WAIT_MS);
+	struct err why = ERR_INIT;
+	while (!daemon_answers(a->socket_path)) {
+		if (log_open(&quiet, e) < 0)
+			return -1;
+		if (app_open(&settings->paths, config, APP_ADMIN, &a->app, &why) >= 0)
+			return 0;
+		if (why.kind != ERR_CONFLICT || mono_reached(clock_mono(&clock_system), deadline)) {
+			*e = why;
+			return why.kind == ERR_CONFLICT ? err_context(e, "no daemon answers") : -1;
+		}
+		nanosleep(&pause, NULL);
+	}
+	return 0;
 }
 
 int admin_open(struct settings *settings, struct admin **ret, struct err *e)
@@ -61,8 +78,8 @@ int admin_open(struct settings *settings, struct admin **ret, struct err *e)
 		rc = err_set(e, ERR_FORBIDDEN,
 			"'%s' belongs to another user; run this as that user or as root",
 			settings->paths.data);
-	if (rc >= 0 && !daemon_answers(a->socket_path))
-		rc = open_here(a, settings, config, e);
+	if (rc >= 0)
+		rc = find_server(a, settings, config, e);
 	config_free(config);
 	if (rc >= 0) {
 		a->curl = curl_easy_init();

@@ -1,4 +1,5 @@
 """Certificates from the first to the last day: issue, renew, verify, expire, revoke; and what others see of them."""
+import concurrent.futures
 import datetime
 import json
 import re
@@ -497,6 +498,14 @@ def test_a_proxys_certificate_carries_its_names(shared):
 
 
 # --- list and show ---
+
+def test_commands_without_a_daemon_wait_for_each_other(make_daemon):
+    daemon = make_daemon()
+    names = [f"together-{i}" for i in range(3)]
+    with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(daemon.issue, names))
+    assert set(names) <= {c["name"] for c in daemon.json("cert", "list")}
+
 
 def test_list_by_status(make_daemon):
     daemon = make_daemon()
