@@ -99,6 +99,22 @@ static int take_key(const struct renewal *r, struct exchange *x, struct err *e)
 	return est_key_read(buf_str(&x->key_pem), &x->key, e);
 }
 
+/* Before the server makes what could not be kept: each attempt would cost a certificate. */
+static int check_writable(const struct renewal *r, struct err *e)
+{
+	const char *const paths[] = {r->cert_path, r->key_path};
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+		const char *slash = strrchr(paths[i], '/');
+		size_t n = slash && slash > paths[i] ? (size_t)(slash - paths[i]) : 1;
+		AUTO(free_auto) char *dir = strndup(slash ? paths[i] : ".", n);
+		if (!dir)
+			return err_oom(e);
+		if (access(dir, W_OK | X_OK) < 0)
+			return err_sys(e, ERR_FATAL, "write to '%s'", dir);
+	}
+	return 0;
+}
+
 /* What is there, and whether it belongs together: libcurl would blame the server. */
 static int read_old(const struct renewal *r, struct exchange *x, struct err *e)
 {
@@ -178,6 +194,8 @@ static int renew(struct renewal *r, struct err *e)
 	buf_init(&x.chain_pem, FILE_BYTES);
 	buf_init(&x.ca_pem, FILE_BYTES);
 	int rc = read_old(r, &x, e);
+	if (rc >= 0)
+		rc = check_writable(r, e);
 	if (rc >= 0)
 		rc = take_key(r, &x, e);
 	if (rc >= 0)
