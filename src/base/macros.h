@@ -13,6 +13,10 @@
 #define unlikely(x)     __builtin_expect(!!(x), 0)
 #define ARRAY_LEN(a)    (sizeof(a) / sizeof((a)[0]))
 
+/* Before a large local that is written before it is read, on a path that many messages take: hardened builds fill every
+ * other one with zeros first. */
+#define UNFILLED __attribute__((uninitialized))
+
 /* From a pointer to a member to the struct that holds it. */
 #define container_of(ptr, type, member) ((type *)((uintptr_t)(ptr)-offsetof(type, member)))
 

@@ -135,12 +135,15 @@ static void note_again(struct upstream *u, const struct registry_seen *seen, siz
 	}
 }
 
+static bool is_seen_due(const struct upstream *u)
+{
+	return mono_reached(clock_mono(u->clock), u->seen_due) && registry_any_seen(u->registry);
+}
+
 static void tell_seen(struct upstream *u)
 {
 	struct registry_seen seen[SEEN_AT_ONCE];
 	struct err e = ERR_INIT;
-	if (!mono_reached(clock_mono(u->clock), u->seen_due) || !registry_any_seen(u->registry))
-		return;
 	size_t count = registry_take_seen(u->registry, seen, SEEN_AT_ONCE);
 	if (count == 0 || tell(u, seen, count, &e) >= 0) {
 		u->seen_pause_ms = SEEN_MS;
@@ -178,7 +181,8 @@ static void *telling_thread(void *arg)
 	for (bool go_on = true; go_on;) {
 		go_on = wait_for_work(u);
 		send_all(u);
-		tell_seen(u);
+		if (is_seen_due(u))
+			tell_seen(u);
 	}
 	return NULL;
 }

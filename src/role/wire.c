@@ -73,7 +73,7 @@ static int take_base64(
 void wire_put_sealed(struct json_out *w, const struct sealed *s, unsigned attempt_count)
 {
 	char id[UUID_TEXT_BYTES];
-	unsigned char base64[(SEALED_MAX_BYTES + 2) / 3 * 4 + 1];
+	UNFILLED unsigned char base64[(SEALED_MAX_BYTES + 2) / 3 * 4 + 1];
 	uuid_format(&s->id, id);
 	require(s->envelope.n <= SEALED_MAX_BYTES);
 	int n = EVP_EncodeBlock(base64, (const unsigned char *)s->envelope.p, (int)s->envelope.n);
