@@ -223,11 +223,11 @@ def test_the_service(site, device, tmp_path):
     """It renews when told to start with that, then waits, says when for, and ends when told to."""
     textfile = tmp_path / "renew.prom"
     hook = tmp_path / "told"
+    first = serial(device)
     process = subprocess.Popen(
         [binary(), "renew", "--url", site.daemon.ready["server"], "--cert", str(device.cert), "--key", str(device.key),
          "--ca", str(device.ca), "--watch", "--force", "--textfile", str(textfile), "--run", f"touch {hook}"],
         stderr=subprocess.PIPE, text=True)
-    first = serial(device)
     eventually(lambda: textfile.exists() and 'failures{name="device-1"} 0' in textfile.read_text()
                and 'success_timestamp_seconds{name="device-1"} 0' not in textfile.read_text(), "renewed")
     assert serial(device) != first and hook.exists() and matches(device)
@@ -239,10 +239,10 @@ def test_the_service(site, device, tmp_path):
 
 def test_the_service_as_the_manual_starts_it(site, device):
     """Nothing is due and nobody wants metrics: it waits, without harm to the files."""
+    before = serial(device)
     process = subprocess.Popen(
         [binary(), "renew", "--url", site.daemon.ready["server"], "--cert", str(device.cert), "--key", str(device.key),
          "--ca", str(device.ca), "--watch"], stderr=subprocess.PIPE, text=True)
-    before = serial(device)
     line = process.stderr.readline()
     assert "renew.next" in line and "name=device-1" in line
     process.send_signal(signal.SIGTERM)
