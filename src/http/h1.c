@@ -98,19 +98,21 @@ static void out_of_memory(struct conn *c)
 	conn_break(c);
 }
 
-static const struct {
-	enum http_problem problem;
-	enum reject reason;
-} head_refusals[] = {
-	[H1_MALFORMED] = {PROBLEM_MALFORMED_REQUEST, REJECT_MALFORMED},
-	[H1_TOO_LARGE] = {PROBLEM_HEADERS_TOO_LARGE, REJECT_HEAD_TOO_LARGE},
-};
+static void refuse_malformed(struct conn *c, struct request *r, const char *rule)
+{
+	stats_reject(c->shard->server->stats, REJECT_MALFORMED);
+	request_refuse(r, PROBLEM_MALFORMED_REQUEST, rule, true);
+	refuse_now(c, r);
+}
 
 static void refuse_head(struct conn *c, struct request *r, enum h1_verdict v, const char *rule)
 {
-	stats_reject(c->shard->server->stats, head_refusals[v].reason);
-	request_refuse(r, head_refusals[v].problem, rule, true);
-	refuse_now(c, r);
+	if (v == H1_TOO_LARGE) {
+		request_refuse_head(r, rule, true);
+		refuse_now(c, r);
+	} else {
+		refuse_malformed(c, r, rule);
+	}
 }
 
 /* A request whose head could not even be delimited. */
@@ -133,10 +135,8 @@ static void begin_body(struct conn *c, struct request *r, const struct h1_head *
 		dispatch(c, r);
 		return;
 	}
-	if (head->content_length > request_body_ceiling(r)) {
-		stats_reject(c->shard->server->stats, REJECT_BODY_TOO_LARGE);
-		request_refuse(r, PROBLEM_PAYLOAD_TOO_LARGE, NULL, true);
-	}
+	if (head->content_length > request_body_ceiling(r))
+		request_refuse_body(r, true);
 	/* Who waits for 100 Continue is better off with the refusal itself. */
 	if (r->refusal.set && (r->refusal.close || head->expect_continue)) {
 		refuse_now(c, r);
@@ -237,13 +237,10 @@ static void take_chunked_body(struct conn *c, struct str *in)
 		dispatch(c, r);
 		break;
 	case H1_MALFORMED:
-		stats_reject(c->shard->server->stats, REJECT_MALFORMED);
-		request_refuse(r, PROBLEM_MALFORMED_REQUEST, rule, true);
-		refuse_now(c, r);
+		refuse_malformed(c, r, rule);
 		break;
 	case H1_TOO_LARGE:
-		stats_reject(c->shard->server->stats, REJECT_BODY_TOO_LARGE);
-		request_refuse(r, PROBLEM_PAYLOAD_TOO_LARGE, NULL, true);
+		request_refuse_body(r, true);
 		refuse_now(c, r);
 		break;
 	}

@@ -99,6 +99,12 @@ static enum h1_verdict malformed(const char **ret_rule, const char *rule)
 	return H1_MALFORMED;
 }
 
+static enum h1_verdict too_large(const char **ret_rule, const char *rule)
+{
+	*ret_rule = rule;
+	return H1_TOO_LARGE;
+}
+
 enum h1_verdict h1_scan(struct h1_scan *s, struct str window, const struct h1_limits *l, struct str *ret_head,
 	const char **ret_rule)
 {
@@ -110,7 +116,7 @@ enum h1_verdict h1_scan(struct h1_scan *s, struct str window, const struct h1_li
 			s->scanned < end ? memchr(window.p + s->scanned, '\n', end - s->scanned) : NULL;
 		if (!lf) {
 			s->scanned = end;
-			return end < s->start + l->head_bytes ? H1_MORE : H1_TOO_LARGE;
+			return end < s->start + l->head_bytes ? H1_MORE : too_large(ret_rule, H1_RULE_HEAD);
 		}
 		size_t at = (size_t)(lf - window.p);
 		if (at == s->line_start || lf[-1] != '\r')
@@ -126,7 +132,7 @@ enum h1_verdict h1_scan(struct h1_scan *s, struct str window, const struct h1_li
 		if (empty)
 			s->start = s->line_start;
 		else if (s->line_count++ > l->header_count)
-			return H1_TOO_LARGE;
+			return too_large(ret_rule, H1_RULE_HEADERS);
 	}
 }
 
@@ -212,7 +218,7 @@ static enum h1_verdict parse_request_line(
 	if (!str_cut(&rest, ' ', &h->target))
 		return malformed(ret_rule, "the request line has no version");
 	if (h->target.n > l->target_bytes)
-		return H1_TOO_LARGE;
+		return too_large(ret_rule, H1_RULE_TARGET);
 	if (!h1_target(h->method, h->target, &h->path, &h->query))
 		return malformed(ret_rule, "the request target is neither a path nor an http(s) URI");
 	if (!parse_version(rest, &h->version_1_0))

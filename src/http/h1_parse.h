@@ -40,6 +40,11 @@ struct h1_limits {
 	unsigned header_count;
 };
 
+/* What is too large in a head, in words for the client. */
+#define H1_RULE_HEAD    "the request line and the headers are too long together (head_max)"
+#define H1_RULE_HEADERS "there are too many headers (headers_max)"
+#define H1_RULE_TARGET  "path and query are too long together (target_max)"
+
 /* --- finding the end of a head --- */
 
 struct h1_scan {
@@ -51,7 +56,7 @@ struct h1_scan {
 
 /* `window` holds everything since the end of the previous request; it may move between calls but only grow.
  * H1_DONE: *ret_head is the head without the empty line, and s->line_start bytes of the window were taken.
- * On H1_MALFORMED *ret_rule says which rule was broken, in words for the client. */
+ * On H1_MALFORMED and H1_TOO_LARGE *ret_rule says which rule was broken, in words for the client. */
 enum h1_verdict h1_scan(struct h1_scan *s, struct str window, const struct h1_limits *l, struct str *ret_head,
 	const char **ret_rule);
 

@@ -130,7 +130,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 	r->head_bytes += name_n + value_n;
 	bool too_many = r->http.header_count == r->header_room;
 	if (too_many || r->head_bytes > c->shard->limits.head_bytes) {
-		request_refuse(r, PROBLEM_HEADERS_TOO_LARGE, NULL, false);
+		if (!r->refusal.set)
+			request_refuse_head(r, too_many ? H1_RULE_HEADERS : H1_RULE_HEAD, false);
 		return 0;
 	}
 	struct str name = arena_copy(&r->arena, str_mem(name_bytes, name_n));
@@ -155,11 +156,10 @@ static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *fram
 
 static void check_target(struct conn *c, struct request *r)
 {
-	if (r->refusal.set) {
-		stats_reject(c->shard->server->stats, REJECT_HEAD_TOO_LARGE);
-	} else if (r->http.target.n > c->shard->limits.target_bytes) {
-		stats_reject(c->shard->server->stats, REJECT_HEAD_TOO_LARGE);
-		request_refuse(r, PROBLEM_HEADERS_TOO_LARGE, NULL, false);
+	if (r->refusal.set)
+		return;
+	if (r->http.target.n > c->shard->limits.target_bytes) {
+		request_refuse_head(r, H1_RULE_TARGET, false);
 	} else if (!h1_target(r->http.method, r->http.target, &r->http.path, &r->http.query)) {
 		stats_reject(c->shard->server->stats, REJECT_MALFORMED);
 		request_refuse(r, PROBLEM_MALFORMED_REQUEST, "the request target is not a path", false);
@@ -188,10 +188,8 @@ static void check_length(struct conn *c, struct request *r)
 	uint64_t length;
 	if (r->refusal.set || !str_to_u64(http_header(&r->http, STR("content-length")), &length))
 		return;
-	if (length > request_body_ceiling(r)) {
-		stats_reject(c->shard->server->stats, REJECT_BODY_TOO_LARGE);
-		request_refuse(r, PROBLEM_PAYLOAD_TOO_LARGE, NULL, false);
-	}
+	if (length > request_body_ceiling(r))
+		request_refuse_body(r, false);
 }
 
 static void send_continue(struct conn *c, struct request *r)
@@ -265,8 +263,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, c
 		return 0;
 	}
 	if (n > request_body_ceiling(r) - r->received_bytes) {
-		stats_reject(c->shard->server->stats, REJECT_BODY_TOO_LARGE);
-		request_refuse(r, PROBLEM_PAYLOAD_TOO_LARGE, NULL, false);
+		request_refuse_body(r, false);
 		dispatch(r);
 		return 0;
 	}

@@ -165,6 +165,21 @@ void request_refuse(struct request *r, enum http_problem problem, const char *de
 	r->refusal.detail = detail;
 }
 
+void request_refuse_head(struct request *r, const char *what, bool close)
+{
+	stats_reject(r->conn->shard->server->stats, REJECT_HEAD_TOO_LARGE);
+	request_refuse(r, PROBLEM_HEADERS_TOO_LARGE, what, close);
+}
+
+void request_refuse_body(struct request *r, bool close)
+{
+	size_t ceiling = request_body_ceiling(r);
+	const char *detail = ceiling ? arena_printf(&r->arena, "a body has at most %zu bytes here", ceiling)
+				     : "no body is taken here";
+	stats_reject(r->conn->shard->server->stats, REJECT_BODY_TOO_LARGE);
+	request_refuse(r, PROBLEM_PAYLOAD_TOO_LARGE, detail, close);
+}
+
 static bool id_is_sane(struct str id)
 {
 	if (!id.n || id.n >= sizeof(((struct http_request *)NULL)->request_id))

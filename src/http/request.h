@@ -85,8 +85,12 @@ void request_pool_clear(struct shard *s);
 /* Method, target, path, query and headers are set: finds the route and whether the request is refused. */
 void request_head_done(struct request *r);
 
-/* Refuses it, unless it is refused already; `detail` is a literal or NULL. */
+/* Refuses it, unless it is refused already; `detail` is a literal, in the request's arena, or NULL. */
 void request_refuse(struct request *r, enum http_problem problem, const char *detail, bool close);
+
+/* Its head is larger than some limit, `what` says which (a literal); or more body comes than may. */
+void request_refuse_head(struct request *r, const char *what, bool close);
+void request_refuse_body(struct request *r, bool close);
 
 /* How many bytes of body may come. */
 size_t request_body_ceiling(const struct request *r);

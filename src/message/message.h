@@ -43,7 +43,7 @@ struct message_problem {
 	const char *code; /* of a member: "required", "wrong_type", "not_e164", "empty", "too_long", "nul",
 			     "unknown_member", "duplicate_member"; of the text: "malformed_json",
 			     "trailing_data", "invalid_utf8", "lone_surrogate", "too_deep"; of a batch:
-			     "empty", "too_many" */
+			     "empty", "too_many"; of one of its messages: "too_long" */
 	char detail[160];
 };
 

@@ -23,6 +23,8 @@ enum {
 	ANSWER_BYTES = BATCH_ITEMS * ITEM_ANSWER_BYTES + 1024,
 };
 
+_Static_assert(ITEM_BYTES == 65536, "judge_item says so");
+
 /* One item: accepted, or refused with a problem as JSON. */
 struct item {
 	struct message message; /* points into the request */
@@ -89,8 +91,13 @@ static int judge_item(
 {
 	item->problem = (struct str){NULL, 0};
 	scratch->count = 0;
-	if (text.n > ITEM_BYTES)
+	if (text.n > ITEM_BYTES) {
+		scratch->count = 1;
+		scratch->items[0] = (struct message_problem){.pointer = "",
+			.code = "too_long",
+			.detail = "a message has at most 65536 bytes of JSON"};
 		return keep_problem(b, item, PROBLEM_PAYLOAD_TOO_LARGE, scratch, e);
+	}
 	int rc = message_parse(text, &b->arena, &item->message, scratch, e);
 	if (rc == MESSAGE_INVALID)
 		return keep_problem(b, item, PROBLEM_VALIDATION_ERROR, scratch, e);

@@ -192,7 +192,9 @@ def test_a_batch_without_a_good_message(client, post_items):
 def test_an_item_beyond_the_size_of_a_message(client, post_items):
     answer = post_items(client, [item(), item() | {"metadata": {"k": "v" * 70000}}])
     assert answer.status == 207
-    assert answer.json["results"][1]["problem"]["code"] == "payload_too_large"
+    problem = answer.json["results"][1]["problem"]
+    assert problem["code"] == "payload_too_large"
+    assert "65536 bytes" in problem["errors"][0]["detail"]
 
 
 @pytest.mark.parametrize("count,status", [(1, 202), (BATCH_ITEMS, 202), (BATCH_ITEMS + 1, 400), (0, 400)])

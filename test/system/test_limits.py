@@ -76,7 +76,7 @@ def test_size_of_the_head(shared, protocol, bytes_, status):
         answer = get_with_head(client, 1, bytes_)
         assert answer.status == status
         if status == 431:
-            check_problem(answer, 431, "headers_too_large")
+            assert "head_max" in check_problem(answer, 431, "headers_too_large")["detail"]
     rejections.expect(int(status == 431))
 
 
@@ -84,7 +84,10 @@ def test_size_of_the_head(shared, protocol, bytes_, status):
 def test_number_of_headers(shared, protocol, count, status):
     rejections = Rejections(shared, "head_too_large")
     with protocol(shared.daemon.address(), shared.identity) as client:
-        assert get_with_head(client, count, 1).status == status
+        answer = get_with_head(client, count, 1)
+        assert answer.status == status
+        if status == 431:
+            assert "headers_max" in check_problem(answer, 431, "headers_too_large")["detail"]
     rejections.expect(int(status == 431))
 
 
@@ -92,7 +95,10 @@ def test_number_of_headers(shared, protocol, count, status):
 def test_length_of_the_target(shared, protocol, length, status):
     rejections = Rejections(shared, "head_too_large")
     with protocol(shared.daemon.address(), shared.identity) as client:
-        assert client.get("/" + "a" * (length - 1)).status == status
+        answer = client.get("/" + "a" * (length - 1))
+        assert answer.status == status
+        if status == 431:
+            assert "target_max" in check_problem(answer, 431, "headers_too_large")["detail"]
     rejections.expect(int(status == 431))
 
 
@@ -105,7 +111,8 @@ def test_size_of_the_body(shared, protocol, path, ceiling):
     method = "POST" if ceiling else "GET"
     with protocol(shared.daemon.address(), shared.identity) as client:
         answer = client.request(method, path, b" " * (ceiling + 1), {"Content-Type": "application/json"})
-        check_problem(answer, 413, "payload_too_large")
+        detail = check_problem(answer, 413, "payload_too_large")["detail"]
+        assert f" {ceiling} bytes" in detail if ceiling else "no body" in detail
     rejections.expect(1)
 
 
