@@ -16,7 +16,10 @@ enum {
 	ANSWER_BYTES = 64 * 1024,
 	MESSAGE_REQUEST_BYTES = 64 * 1024,
 	BATCH_REQUEST_BYTES = 4 * 1024 * 1024,
+	CERT_SOON_DAYS = 14,
 };
+
+#define DAY_MS INT64_C(86400000)
 
 const struct http_route proxy_routes[] = {
 	{"POST", "/api/v1/messages", ROLE_BIT(ROLE_CLIENT), false, proxy_post_message, "Send one message",
@@ -82,13 +85,16 @@ static void check_disk(void *arg, struct health_report *ret)
 static void check_certificate(void *arg, struct health_report *ret)
 {
 	const struct proxy *p = arg;
-	int64_t days = (tls_server_not_after(p->tls).ms - clock_wall(p->clock).ms) / 86400000;
-	if (days < 0)
+	int64_t left_ms = tls_server_not_after(p->tls).ms - clock_wall(p->clock).ms;
+	if (left_ms <= 0) {
 		ret->status = HEALTH_FAILED;
-	else if (days < 14)
+		snprintf(ret->detail, sizeof(ret->detail), "the listener's certificate has expired");
+		return;
+	}
+	if (left_ms < CERT_SOON_DAYS * DAY_MS)
 		ret->status = HEALTH_DEGRADED;
 	snprintf(ret->detail, sizeof(ret->detail), "the listener's certificate ends in %lld days",
-		(long long)days);
+		(long long)(left_ms / DAY_MS));
 }
 
 static void check_sealing_key(void *arg, struct health_report *ret)

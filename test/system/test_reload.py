@@ -1,12 +1,13 @@
 """Certificates and configuration replaced while clients are connected: by SIGHUP, and when the files change."""
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from client import Client, Load
-from daemon import Site
+from daemon import Site, craft_cert
 from waiting import eventually
 
 
@@ -111,12 +112,29 @@ def test_a_broken_certificate_changes_nothing(site):
     eventually(lambda: "http.request" in log(site), "the new configuration is in force")
 
 
+def test_health_tells_of_a_certificate_that_has_just_expired(make_daemon, tmp_path):
+    daemon = make_daemon()
+    site = Site(daemon.start())
+    cert, key = (tmp_path / file.name for file in daemon.proxy.certificate_files)
+    subprocess.run([craft_cert(), "--ca-cert", next(daemon.server.data.rglob("issuing.pem")),
+                    "--ca-key", next(daemon.server.data.rglob("issuing.key")), "--name", "proxy",
+                    "--uri", "spiffe://sealpost.local/proxy/sealpost.local/proxy", "--usage", "both", "--to", "0",
+                    "--out", cert, "--key-out", key], check=True)
+    key.chmod(0o600)
+    replace_certificate(site, cert, key)
+    eventually(lambda: daemon.proxy.health()["checks"]["certificate"] ==
+               {"status": "failed", "detail": "the listener's certificate has expired"}, "health tells of it")
+
+
 def test_log_level_by_the_configuration_file(site):
     write_config(site, "log_level: warn\nio_threads: 3\n")
     eventually(lambda: "daemon.restart_needed" in log(site), "the file is read again")
     assert "options=io_threads" in last(site, "daemon.restart_needed")[0]
+    write_config(site, "log_level: warn\nio_threads: 3\nlog_keep_days: 9\n")
+    eventually(lambda: log(site).count("daemon.restart_needed") == 2, "it is still needed")
     write_config(site, "log_level: info\n")
     eventually(lambda: "daemon.reloaded" in last(site, "daemon.restart_needed")[1], "reloads are logged again")
+    assert log(site).count("daemon.restart_needed") == 2, "what is in force needs none"
 
 
 def test_a_broken_configuration_changes_nothing(site):
