@@ -32,7 +32,8 @@ enum { READY_FILE_BYTES = 16 * 1024, NAMES_BYTES = 4096, RENEW_MS = 60 * 60 * 10
 struct daemon {
 	const struct daemon_command *command;
 	struct settings settings;
-	struct config *config;
+	struct config *started; /* what options that need a restart are set to */
+	struct config *config;  /* the newest */
 	const char *ready_file;
 	bool announced; /* that we are ready */
 	sigset_t signals;
@@ -110,14 +111,15 @@ static int write_ready_file(const struct daemon *d, struct err *e)
 	return buf_check(&text, e) < 0 ? -1 : file_replace(d->ready_file, 0644, buf_str(&text), e);
 }
 
-/* What a reload cannot change is named in the log, so that nobody waits for it. */
+/* What a reload cannot change is named in the log, as long as it is not in force. */
 static void take_config(struct daemon *d, struct config *fresh)
 {
 	AUTO(buf_auto) struct buf names;
 	buf_init(&names, NAMES_BYTES);
-	if (config_changed_restart(d->config, fresh, &names) > 0)
+	if (config_changed_restart(d->started, fresh, &names) > 0)
 		log_event(LOG_WARN, "daemon.restart_needed", LF_VIEW("options", buf_str(&names)));
-	config_free(d->config);
+	if (d->config != d->started)
+		config_free(d->config);
 	d->config = fresh;
 }
 
@@ -127,7 +129,9 @@ static void reload(struct daemon *d, const char *why)
 {
 	struct err e = ERR_INIT, log_e = ERR_INIT;
 	struct config *fresh = NULL;
-	notify_systemd("RELOADING=1");
+	/* READY=1 ends a reload, and a start too: before that one is over nothing is said. */
+	if (d->announced)
+		notify_systemd("RELOADING=1");
 	int rc = settings_load(&d->settings, &fresh, &e);
 	if (rc >= 0)
 		rc = app_reload(d->app, fresh, &e);
@@ -140,7 +144,8 @@ static void reload(struct daemon *d, const char *why)
 		log_event(LOG_ERROR, "daemon.reload_failed", LF_STR("why", why), LF_ERR(&e));
 	else
 		log_event(LOG_INFO, "daemon.reloaded", LF_STR("why", why));
-	notify_systemd("READY=1");
+	if (d->announced)
+		notify_systemd("READY=1");
 }
 
 static void renew(struct daemon *d)
@@ -213,6 +218,7 @@ static int run(struct daemon *d, struct err *e)
 	if (activation_take(&d->sockets, e) < 0 || settings_open(&d->settings, &d->config, e) < 0 ||
 		settings_log(d->config, false, e) < 0)
 		return -1;
+	d->started = d->config;
 	if (home_init(&d->settings.paths, d->config, authority, e) < 0)
 		return err_context(e, "initialise '%s'", d->settings.paths.data);
 	/* One that a killed process left behind would say that we accept already. */
@@ -260,7 +266,9 @@ int daemon_main(const struct daemon_command *command, int argc, char **argv)
 	set_process_limits();
 	int rc = run(&d, &e);
 	log_close();
-	config_free(d.config);
+	if (d.config != d.started)
+		config_free(d.config);
+	config_free(d.started);
 	settings_clear(&d.settings);
 	return rc < 0 ? settings_fail(&d.settings, command->command, &e) : EXIT_DONE;
 }

@@ -90,6 +90,18 @@ def test_the_manager_is_told(make_daemon, manager):
     assert daemon.wait() == 0
 
 
+def test_a_reload_is_no_start(make_daemon, manager):
+    """The manager waits for a daemon that cannot accept yet, whatever it reloads meanwhile."""
+    daemon = make_daemon(settings={"disk_free_min": "1TiB"})
+    daemon.proxy.env["NOTIFY_SOCKET"] = manager.getsockname()
+    for role in daemon.roles:
+        role.spawn()
+    states(manager, "WATCHDOG=1")
+    daemon.proxy.signal(signal.SIGHUP)
+    eventually(lambda: "daemon.reloaded" in daemon.proxy.log(), "the reload")
+    assert set(states(manager, "WATCHDOG=1") + states(manager, "WATCHDOG=1")) == {"WATCHDOG=1"}
+
+
 @pytest.mark.threads
 def test_drain_is_bounded_and_leaves_no_request_half_answered(make_daemon):
     """A peer that never finishes its request does not hold up the end; those that were sent are answered."""
