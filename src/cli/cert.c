@@ -76,9 +76,10 @@ static int write_issued(const struct issue *in, const json_t *answer, struct err
 		json_text(answer, "serial"));
 }
 
-/* Before anything is issued that could then not be saved. */
-static int prepare_directory(const char *path, struct err *e)
+/* Before anything is issued that could then not be saved. `ret_made`: it was not there. */
+static int prepare_directory(const char *path, bool *ret_made, struct err *e)
 {
+	*ret_made = access(path, F_OK) < 0;
 	if (dir_make(path, 0755, e) < 0)
 		return -1;
 	return access(path, W_OK | X_OK) < 0 ? err_sys(e, ERR_FATAL, "write to '%s'", path) : 0;
@@ -128,16 +129,20 @@ static int order(struct issue *in, const char *path, json_t *body, struct err *e
 {
 	AUTO(json_auto) json_t *answer = NULL;
 	struct admin *admin = NULL;
+	bool made = false;
 	if (!body)
 		return err_set(e, ERR_REJECT, "names must be valid UTF-8");
-	if (add_key(in, body, e) < 0 || prepare_directory(in->out, e) < 0 ||
-		admin_open(&in->settings, &admin, e) < 0)
+	if (add_key(in, body, e) < 0 || prepare_directory(in->out, &made, e) < 0)
 		return -1;
-	int rc = admin_call(admin, "POST", path, body, &answer, e);
+	int rc = admin_open(&in->settings, &admin, e);
+	if (rc >= 0)
+		rc = admin_call(admin, "POST", path, body, &answer, e);
 	if (rc >= 0)
 		rc = write_issued(in, answer, e);
 	if (rc >= 0)
 		print_issued(in, answer);
+	else if (made)
+		rmdir(in->out); /* only when nothing is in it */
 	admin_close(admin);
 	return rc;
 }
