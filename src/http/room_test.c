@@ -11,7 +11,14 @@
 #include "base/macros.h"
 #include "http/room.h"
 
-enum { LOOPS = 4, BYTES = 1600, SHARE = BYTES / 4 / LOOPS, COMMON = BYTES - SHARE * LOOPS };
+enum {
+	LOOPS = 4,
+	BYTES = 1600,
+	SHARE = BYTES / 4 / LOOPS,
+	COMMON = BYTES - SHARE * LOOPS,
+	LESS = BYTES / 8,
+	MORE = 8 * BYTES,
+};
 
 static const struct room_bounds bounds = {BYTES, LOOPS};
 
@@ -33,9 +40,9 @@ static void fits_and_does_not(void **state)
 			{{0, SHARE, 0, true}, {1, SHARE, 0, true}, {2, SHARE, 0, true}, {3, SHARE, 0, true}}},
 		{"all that is common for one", {{0, SHARE + COMMON, 0, true}, {1, SHARE, 0, true},
 						       {1, 1, SHARE, false}, {0, 1, 0, false}}},
-		{"more than there is, alone", {{0, 10 * BYTES, 0, true}, {0, BYTES, 10 * BYTES, true},
-						      {0, 1, 0, false}, {1, SHARE + 1, 0, false},
-						      {0, -11 * BYTES, 0, true}, {1, SHARE + 1, 0, true}}},
+		{"more than there is, alone", {{0, MORE, 0, true}, {0, BYTES, MORE, true}, {0, 1, 0, false},
+						      {1, SHARE + 1, 0, false}, {0, -(MORE + BYTES), 0, true},
+						      {1, SHARE + 1, 0, true}}},
 		{"alone in pieces",
 			{{2, SHARE, 0, true}, {2, COMMON, SHARE, true}, {2, BYTES, SHARE + COMMON, true}}},
 		{"not alone on its loop",
@@ -69,7 +76,7 @@ static void fits_and_does_not(void **state)
 /* What was taken under other bounds is given back whole. */
 static void bounds_may_change(void **state)
 {
-	static const struct room_bounds sizes[] = {{BYTES, LOOPS}, {BYTES / 8, LOOPS}, {8 * BYTES, LOOPS}};
+	static const struct room_bounds sizes[] = {{BYTES, LOOPS}, {LESS, LOOPS}, {MORE, LOOPS}};
 	(void)state;
 	for (size_t from = 0; from < ARRAY_LEN(sizes); from++)
 		for (size_t to = 0; to < ARRAY_LEN(sizes); to++) {
