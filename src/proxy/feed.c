@@ -249,11 +249,11 @@ static void check_main_server(void *arg, struct health_report *ret)
 		ret->status = HEALTH_DEGRADED;
 		if (f->confirmed_at.ms)
 			snprintf(ret->detail, sizeof(ret->detail),
-				"working with the last known key and list of certificates, confirmed %lld s ago; %.100s",
+				"working with the last known key and list of certificates, confirmed %lld s ago; %s",
 				(long long)age_s, f->trouble);
 		else
 			snprintf(ret->detail, sizeof(ret->detail),
-				"no confirmed list of certificates yet; %.140s", f->trouble);
+				"no confirmed list of certificates yet; %s", f->trouble);
 	}
 	pthread_mutex_unlock(&f->lock);
 }
