@@ -69,6 +69,7 @@ struct app {
 	unsigned handshake_loop_count;
 	struct proxy *proxy;
 	struct worker *worker;
+	_Atomic int64_t worker_cert_end_ms; /* wall time; of a worker on its own */
 	struct http_server *metrics_http;
 	bool collecting;
 };
@@ -92,6 +93,8 @@ static void collect(void *arg)
 	}
 	if (a->proxy)
 		put_expiry("ingest", proxy_cert_not_after(a->proxy));
+	if (a->remote)
+		put_expiry("worker", (struct wall){atomic_load(&a->worker_cert_end_ms)});
 	if (app_server_address(a))
 		put_expiry("server", server_cert_not_after(a->server));
 }
@@ -281,8 +284,11 @@ static int open_proxy(struct app *a, const struct config *config, struct err *e)
 static int open_remote(struct app *a, const struct config *config, struct err *e)
 {
 	struct remote_options o = {.name = a->name, .timeout_ms = config->delivery_timeout};
-	if (client_options_from(a, config, &o.client, e) < 0 || client_check_files(&o.client, e) < 0)
+	struct wall cert_end;
+	if (client_options_from(a, config, &o.client, e) < 0 ||
+		client_check_files(&o.client, &cert_end, e) < 0)
 		return -1;
+	atomic_store(&a->worker_cert_end_ms, cert_end.ms);
 	return remote_new(&o, &a->remote, e);
 }
 
@@ -541,17 +547,21 @@ void app_watch_files(const struct app *a, struct watch *w)
 		watch_add(w, a->issuers_file);
 }
 
-static int check_client_files(const struct app *a, const struct config *config, struct err *e)
+static int check_client_files(
+	const struct app *a, const struct config *config, struct wall *ret_cert_end, struct err *e)
 {
 	struct client_options client;
-	return client_options_from(a, config, &client, e) < 0 ? -1 : client_check_files(&client, e);
+	return client_options_from(a, config, &client, e) < 0 ? -1
+							      : client_check_files(&client, ret_cert_end, e);
 }
 
 /* Connections to the main server are made anew, with the files as they are now. */
-static void reload_clients(struct app *a)
+static void reload_clients(struct app *a, struct wall cert_end)
 {
-	if (a->remote)
+	if (a->remote) {
 		remote_reload(a->remote);
+		atomic_store(&a->worker_cert_end_ms, cert_end.ms);
+	}
 	if (a->feed)
 		feed_reload(a->feed);
 	if (a->upstream)
@@ -560,14 +570,15 @@ static void reload_clients(struct app *a)
 
 int app_reload(struct app *a, const struct config *config, struct err *e)
 {
-	if ((a->mode & (APP_PROXY | APP_WORKER) && check_client_files(a, config, e) < 0) ||
+	struct wall cert_end = {0};
+	if ((a->mode & (APP_PROXY | APP_WORKER) && check_client_files(a, config, &cert_end, e) < 0) ||
 		(a->ca && reload_ca(a, config, e) < 0) || (a->proxy && proxy_reload_certs(a->proxy, e) < 0) ||
 		(a->server && server_reload_certs(a->server, e) < 0) ||
 		(a->proxy && proxy_reload(a->proxy, config, e) < 0) ||
 		(a->worker && worker_reload(a->worker, config, e) < 0))
 		return -1;
 	note_own_certs(a);
-	reload_clients(a);
+	reload_clients(a, cert_end);
 	if (a->server)
 		server_reload(a->server, config);
 	if (a->metrics_http) {

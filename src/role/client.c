@@ -98,17 +98,21 @@ static int set_options(struct client *c, const struct client_options *o, struct 
 	return 0;
 }
 
-int client_check_files(const struct client_options *o, struct err *e)
+int client_check_files(const struct client_options *o, struct wall *ret_not_after, struct err *e)
 {
 	AUTO(x509_stack_free_auto) STACK_OF(X509) *chain = NULL, *anchors = NULL;
 	AUTO(EVP_PKEY_free_auto) EVP_PKEY *key = NULL;
 	if (x509_read_file(o->cert_file, &chain, e) < 0 || key_read_file(o->key_file, &key, e) < 0 ||
 		x509_read_file(o->ca_file, &anchors, e) < 0)
 		return -1;
-	if (X509_check_private_key(sk_X509_value(chain, 0), key) == 1)
-		return 0;
-	ERR_clear_error();
-	return err_set(e, ERR_FATAL, "'%s' is not the key of '%s'", o->key_file, o->cert_file);
+	const X509 *own = sk_X509_value(chain, 0);
+	if (X509_check_private_key(own, key) != 1) {
+		ERR_clear_error();
+		return err_set(e, ERR_FATAL, "'%s' is not the key of '%s'", o->key_file, o->cert_file);
+	}
+	if (!wall_of_asn1(X509_get0_notAfter(own), ret_not_after))
+		return err_set(e, ERR_FATAL, "'%s': certificate without a readable end", o->cert_file);
+	return 0;
 }
 
 int client_new(const struct client_options *o, struct client **ret, struct err *e)

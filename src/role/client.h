@@ -26,8 +26,9 @@ struct client_options {
 	int64_t connect_ms;
 };
 
-/* Whether certificate and key can be read and belong together, and the CA file can be read. */
-MUST_CHECK int client_check_files(const struct client_options *o, struct err *e);
+/* Whether certificate and key can be read and belong together, and the CA file can be read. *ret_not_after: when the
+ * certificate ends. */
+MUST_CHECK int client_check_files(const struct client_options *o, struct wall *ret_not_after, struct err *e);
 
 MUST_CHECK int client_new(const struct client_options *o, struct client **ret, struct err *e);
 void client_free(struct client *c);

@@ -23,7 +23,8 @@ static void open_both(enum fake_certificate which, struct fake_main_server **ret
 	if (fake_open(which, ret_server, &e) < 0)
 		fail_msg("%s", e.text);
 	struct client_options o = fake_client_options(*ret_server);
-	if (client_check_files(&o, &e) < 0 || client_new(&o, ret, &e) < 0)
+	struct wall not_after;
+	if (client_check_files(&o, &not_after, &e) < 0 || client_new(&o, ret, &e) < 0)
 		fail_msg("%s", e.text);
 }
 
@@ -190,15 +191,18 @@ static void files_that_do_not_fit_are_told_before(void **state)
 {
 	struct fake_main_server *server;
 	struct client *client;
+	struct wall not_after = {0};
 	struct err e = ERR_INIT;
 	(void)state;
 	open_both(FAKE_GOOD, &server, &client);
 	struct client_options o = fake_client_options(server);
+	assert_int_equal(client_check_files(&o, &not_after, &e), 0);
+	assert_true(not_after.ms > clock_wall(&clock_system).ms);
 	o.cert_file = o.ca_file;
-	assert_true(client_check_files(&o, &e) < 0);
+	assert_true(client_check_files(&o, &not_after, &e) < 0);
 	assert_non_null(strstr(e.text, "is not the key of"));
 	o.cert_file = "/nonexistent.pem";
-	assert_true(client_check_files(&o, &e) < 0);
+	assert_true(client_check_files(&o, &not_after, &e) < 0);
 	assert_non_null(strstr(e.text, "/nonexistent.pem"));
 	client_free(client);
 	fake_close(server);

@@ -90,6 +90,8 @@ def test_what_dashboards_need_is_there(site):
     assert states == {'state="closed"': 1, 'state="half_open"': 0, 'state="open"': 0}
     certificates = series(text, "sealpost_certificate_expiry_timestamp_seconds")
     assert {'certificate="ingest"', 'certificate="server"', 'certificate="issuing_ca"'} <= set(certificates)
+    alone = site.daemon.worker is not site.daemon
+    assert alone == ('certificate="worker"' in certificates), "a worker on its own has a certificate of its own"
 
 
 @pytest.mark.parametrize("page, options", [("configuration.md", []), ("metrics.md", ["--metrics"])])
