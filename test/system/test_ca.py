@@ -116,7 +116,7 @@ BAD_REQUESTS = {
     "cut short": (lambda p: p.write_text(make_request(p, "-newkey", "ed25519").read_text()[:200]) and p, "PKCS #10"),
     "no request": (lambda p: p.write_text("hello\n") and p, "PKCS #10"),
     "empty": (lambda p: p.write_text("") or p, "PKCS #10"),
-    "too large": (lambda p: p.write_text("x" * 200000) and p, "large"),
+    "too large": (lambda p: p.write_text("x" * 200000) and p, "at most 65536 bytes"),
 }
 
 
