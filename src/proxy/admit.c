@@ -10,10 +10,16 @@
 /* Keys are forgotten one by one, as each comes of age. */
 enum { KEYS_FULL_RETRY_S = 30 };
 
+void proxy_refuse_messages(struct http_request *r, unsigned count, enum http_problem problem,
+	const struct http_problem_options *o)
+{
+	series_add(metric_series1(METRIC_REJECTED, http_problem_code(problem)), count);
+	http_reply_problem(r, problem, o);
+}
+
 void proxy_refuse(struct http_request *r, enum http_problem problem, const struct http_problem_options *o)
 {
-	series_add(metric_series1(METRIC_REJECTED, http_problem_code(problem)), 1);
-	http_reply_problem(r, problem, o);
+	proxy_refuse_messages(r, 1, problem, o);
 }
 
 void proxy_reply_failed(struct http_request *r, const struct err *e)
@@ -26,9 +32,9 @@ void proxy_reply_failed(struct http_request *r, const struct err *e)
 	http_reply_err(r, &told);
 }
 
-void proxy_refuse_key(struct http_request *r)
+void proxy_refuse_key(struct http_request *r, unsigned count)
 {
-	proxy_refuse(r, PROBLEM_IDEMPOTENCY_FULL,
+	proxy_refuse_messages(r, count, PROBLEM_IDEMPOTENCY_FULL,
 		&(struct http_problem_options){
 			.detail =
 				"no further Idempotency-Key can be remembered until older ones are forgotten",
@@ -199,7 +205,7 @@ bool proxy_take_rate(struct proxy *p, struct http_request *r, unsigned count)
 		return true;
 	int64_t wait_s = client_state.retry_after_s > domain_state.retry_after_s ? client_state.retry_after_s
 										 : domain_state.retry_after_s;
-	proxy_refuse(r, PROBLEM_TOO_MANY_REQUESTS,
+	proxy_refuse_messages(r, count, PROBLEM_TOO_MANY_REQUESTS,
 		&(struct http_problem_options){
 			.detail = "the rate limit is reached", .retry_after_s = (unsigned)wait_s});
 	return false;

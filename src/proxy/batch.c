@@ -162,7 +162,7 @@ static bool take_room(struct batch *b)
 {
 	if (http_take_room(b->request, room_of(b)))
 		return true;
-	proxy_refuse(b->request, PROBLEM_UNAVAILABLE,
+	proxy_refuse_messages(b->request, b->accepted_count, PROBLEM_UNAVAILABLE,
 		&(struct http_problem_options){.detail = "too many batches wait for the disk"});
 	return false;
 }
@@ -218,9 +218,9 @@ static void batch_committed(struct group_op *op)
 		http_set_header(r, "Idempotency-Replayed", STR("true"));
 		answer(b, &b->put.first_id);
 	} else if (op->result == QUEUE_MISMATCH) {
-		proxy_refuse(r, PROBLEM_IDEMPOTENCY_MISMATCH, NULL);
+		proxy_refuse_messages(r, b->accepted_count, PROBLEM_IDEMPOTENCY_MISMATCH, NULL);
 	} else if (op->result == QUEUE_KEYS_FULL) {
-		proxy_refuse_key(r);
+		proxy_refuse_key(r, b->accepted_count);
 	} else if (op->result < 0) {
 		series_add(metric_series1(METRIC_REJECTED, http_problem_code(PROBLEM_UNAVAILABLE)),
 			b->accepted_count);
@@ -255,7 +255,7 @@ static bool submit(struct batch *b, struct proxy_shard *shard)
 	if (queue_put(b->proxy->queue, &b->put, loop_outbox(r->loop)) != GROUP_FULL)
 		return true;
 	proxy_give_rate_back(b->proxy, r, b->accepted_count);
-	proxy_refuse(r, PROBLEM_UNAVAILABLE,
+	proxy_refuse_messages(r, b->accepted_count, PROBLEM_UNAVAILABLE,
 		&(struct http_problem_options){
 			.detail = "more messages arrive than the disk can take", .retry_after_s = 1});
 	return false;

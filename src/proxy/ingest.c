@@ -51,7 +51,7 @@ static void ingest_committed(struct group_op *op)
 	} else if (op->result == QUEUE_MISMATCH) {
 		proxy_refuse(r, PROBLEM_IDEMPOTENCY_MISMATCH, NULL);
 	} else if (op->result == QUEUE_KEYS_FULL) {
-		proxy_refuse_key(r);
+		proxy_refuse_key(r, 1);
 	} else if (op->result < 0) {
 		series_add(metric_series1(METRIC_REJECTED, http_problem_code(PROBLEM_UNAVAILABLE)), 1);
 		proxy_reply_failed(r, &op->err);

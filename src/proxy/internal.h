@@ -63,13 +63,17 @@ struct proxy_shard *proxy_shard_of(struct proxy *p, struct http_request *r);
 
 /* --- admit.c: each answers the request when it returns false --- */
 
-/* Counts the refusal by its code and answers. */
+/* Counts the refusal by its code, as one message, and answers. */
 void proxy_refuse(struct http_request *r, enum http_problem problem, const struct http_problem_options *o);
+
+/* The same of a request that is known to hold so many messages. */
+void proxy_refuse_messages(struct http_request *r, unsigned count, enum http_problem problem,
+	const struct http_problem_options *o);
 /* An operation of the queue failed. What it says may name the queue's server or files: that goes to the log. */
 void proxy_reply_failed(struct http_request *r, const struct err *e);
 
 /* The queue remembers as many idempotency keys as it may; older ones have their promise, so the new one waits. */
-void proxy_refuse_key(struct http_request *r);
+void proxy_refuse_key(struct http_request *r, unsigned count);
 
 void proxy_refuse_invalid(struct http_request *r, const struct message_problems *problems);
 
