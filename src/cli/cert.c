@@ -159,6 +159,11 @@ static const char *mistyped_address(const struct arg_list *names)
 	return NULL;
 }
 
+static bool has_listener(const char *role)
+{
+	return strcmp(role, "proxy") == 0 || strcmp(role, "server") == 0;
+}
+
 /* What the certificate of a listener answers to, addresses apart from names. */
 static void add_listener_names(json_t *body, const struct arg_list *names)
 {
@@ -265,7 +270,12 @@ static int cmd_issue(int argc, char **argv)
 	json_t *body = json_pack("{s:s, s:s, s:s}", "name", in.name, "domain", in.domain, "role", in.role);
 	if (body)
 		add_listener_names(body, &names);
-	return run(&in, "cert issue", "/admin/certificates/generate", body);
+	code = run(&in, "cert issue", "/admin/certificates/generate", body);
+	if (code == EXIT_DONE && names.count == 0 && has_listener(in.role))
+		fprintf(stderr,
+			"note: clients cannot verify a %s by this certificate: --san names what they reach it by\n",
+			in.role);
+	return code;
 }
 
 /* --- cert renew --- */

@@ -487,6 +487,13 @@ def test_contradictions_are_usage_errors(tmp_path, args, word):
     assert result.returncode == 2 and word in result.stderr and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("role", ["proxy", "server"])
+def test_a_listener_without_a_name_is_remarked_on(shared, tmp_path, role):
+    words = ("--role", role, "--domain", "default", "--out", tmp_path)
+    assert "--san" in shared.daemon.cli("cert", "issue", f"nameless-{role}", *words).stderr
+    assert not shared.daemon.cli("cert", "issue", f"named-{role}", "--san", "a.example.com", *words).stderr
+
+
 def test_a_proxys_certificate_carries_its_names(shared):
     proxy = shared.daemon.issue("edge-1", "--role", "proxy", "--san", "ingest.example.com", "--san", "192.0.2.7",
                                 "--san", "2001:db8::7")
