@@ -30,7 +30,8 @@ static void on_signal(int number)
 	ended_by = number;
 }
 
-/* They arrive only while we wait for the line, with the mask of before. */
+/* They arrive only while we wait for the line, with the mask of before. Whatever is ignored, as SIGHUP by nohup(1),
+ * stays so. */
 static void hold_signals(struct signals *before)
 {
 	const struct sigaction action = {.sa_handler = on_signal};
@@ -40,8 +41,11 @@ static void hold_signals(struct signals *before)
 		sigaddset(&held, ending[i]);
 	sigprocmask(SIG_BLOCK, &held, &before->mask);
 	ended_by = 0;
-	for (size_t i = 0; i < ARRAY_LEN(ending); i++)
-		sigaction(ending[i], &action, &before->actions[i]);
+	for (size_t i = 0; i < ARRAY_LEN(ending); i++) {
+		sigaction(ending[i], NULL, &before->actions[i]);
+		if (before->actions[i].sa_handler != SIG_IGN)
+			sigaction(ending[i], &action, NULL);
+	}
 }
 
 /* What would have ended us in between does so now. */
@@ -65,8 +69,7 @@ static bool read_hidden(FILE *terminal, const struct termios *shown, char *line,
 	tcsetattr(p.fd, TCSAFLUSH, &hidden);
 	bool got = ppoll(&p, 1, NULL, &before.mask) > 0 && fgets(line, room, terminal) != NULL;
 	tcsetattr(p.fd, TCSAFLUSH, shown);
-	fputc('\n', terminal);
-	fflush(terminal);
+	dprintf(p.fd, "\n"); /* what was typed to end the line was not shown either */
 	release_signals(&before);
 	return got;
 }

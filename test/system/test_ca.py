@@ -212,8 +212,9 @@ def test_a_terminal_shows_again_after_a_passphrase_was_interrupted(site, tmp_pat
     ours, theirs = pty.openpty()
     script = 'trap : INT; "$@"; echo "code $?"; stty -a'
     command = [binary(), "ca", "export-root", "--key", tmp_path / "root.key", "--data", site.daemon.data]
-    shell = subprocess.Popen(["setsid", "--ctty", "sh", "-c", script, "sh", *command], stdin=theirs, stdout=theirs,
-                             stderr=theirs, env=environment(None))
+    # Whoever runs the tests in the background may have SIGINT ignored, which is inherited.
+    shell = subprocess.Popen(["env", "--default-signal=INT", "setsid", "--ctty", "sh", "-c", script, "sh", *command],
+                             stdin=theirs, stdout=theirs, stderr=theirs, env=environment(None))
     os.close(theirs)
     eventually(lambda: not termios.tcgetattr(ours)[3] & termios.ECHO, "the passphrase is asked for")
     os.write(ours, b"\x03")
