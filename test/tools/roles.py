@@ -19,7 +19,8 @@ from waiting import eventually
 LOOPBACK = "127.0.0.1"
 # What Site and tests ask of the ready file of the process that clients talk to; all else is the main server's.
 OF_THE_PROXY = ("pid", "ingest", "metrics")
-NO_CLIENTS = {"proxy", "worker", "server", "admin"}  # roles that a proxy lets in nowhere
+# Options of `cert issue` after which there is nobody whom a proxy lets in, or no key to try it with.
+NO_CLIENTS = {"proxy", "worker", "server", "admin", "--csr"}
 NAMES = {"proxy": ["proxy-0", "proxy-1"], "worker": ["worker-0", "worker-1", "worker-2", "worker-3"]}
 
 
